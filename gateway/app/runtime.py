@@ -1,0 +1,133 @@
+"""What one gateway process runs: the use cases, and the loops beside them, with a start and a drain."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from gateway.app.callbacks import Applier, Callbacks
+from gateway.app.clock import Clock, SystemClock, jitter
+from gateway.app.commands import Commands
+from gateway.app.engine import Engine
+from gateway.app.learning import Learning
+from gateway.app.observing import Observing
+from gateway.app.queries import Queries
+from gateway.app.reading import Reading
+from gateway.app.recovery import Recovery
+from gateway.app.replays import Replays
+from gateway.app.replies import ReplyCodec
+from gateway.app.settings import EngineSettings
+from gateway.app.telemetry import Telemetry
+from gateway.domain.errors import ObolError, Unavailable
+from gateway.domain.providers import Accounts
+from gateway.domain.storage import Store
+
+LOOP_PAUSE_S_MAX = 5.0
+ABANDONED_BATCH = 32
+ABANDONED_RETRY_S = 300.0
+EXPIRY_BATCH = 1_000
+
+_log = structlog.get_logger(__name__)
+
+
+class Runtime:
+    """Everything of a process but its wires. `start` begins the loops, `drain` ends them and waits for flights."""
+
+    def __init__(
+        self,
+        store: Store,
+        accounts: Accounts,
+        codec: ReplyCodec,
+        telemetry: Telemetry,
+        settings: EngineSettings,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        learning = Learning(store, codec, telemetry, settings, clock)
+        reading = Reading(store, accounts, learning, telemetry, settings)
+        self.engine = Engine(store, learning, codec, telemetry, settings)
+        replays = Replays(store, self.engine, telemetry, settings)
+        self.commands = Commands(store, accounts, self.engine, replays, reading, telemetry, settings, clock)
+        self.queries = Queries(store)
+        self.observing = Observing(store, settings)
+        self.callbacks = Callbacks(store, accounts, telemetry, clock)
+        self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings)
+        self.applier = Applier(store, accounts, learning, reading, telemetry, settings, clock)
+        self._store = store
+        self._learning = learning
+        self._settings = settings
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Begin recovery, callbacks, sequencing and housekeeping."""
+        settings = self._settings
+        loops = {
+            "recovery": self._loop(self.recovery.run_once, settings.recovery_poll_s),
+            "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
+            "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
+            "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
+        }
+        self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+
+    def ready(self) -> bool:
+        """Whether commands are taken: not before `start`, not after `drain` began."""
+        return bool(self._tasks) and not self._stopping.is_set()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Stop the loops between two rounds and wait for flights; how many were left in the air."""
+        self._stopping.set()
+        left = await self.engine.drain(timeout_s)
+        if self._tasks:
+            _, running = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        # What the last flights appended is numbered before the process goes.
+        try:
+            await self._store.number_observations()
+        except Unavailable:
+            _log.warning("the last observations are left for another process to number")
+        return left
+
+    async def _loop(self, work: Callable[[], Awaitable[int]], poll_s: float, wake: asyncio.Event | None = None) -> None:
+        """Run `work` again at once while it finds something, else after `poll_s` or a wake; survive its errors."""
+        pause_s = poll_s
+        while not self._stopping.is_set():
+            try:
+                found = await work()
+                pause_s = 0.0 if found else poll_s
+            except ObolError as error:
+                pause_s = min(LOOP_PAUSE_S_MAX, max(poll_s, pause_s * 2))
+                _log.warning("loop paused", loop=getattr(work, "__qualname__", ""), reason=error.reason)
+            except Exception:  # noqa: BLE001 a loop that dies would leave commands unresolved without a word
+                pause_s = LOOP_PAUSE_S_MAX
+                _log.exception("loop failed", loop=getattr(work, "__qualname__", ""))
+            if pause_s:
+                await self._pause(jitter(pause_s), wake)
+
+    async def _pause(self, seconds: float, wake: asyncio.Event | None) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
+    async def _apply_arrived(self) -> int:
+        self.callbacks.arrived.clear()
+        return await self.applier.run_once()
+
+    async def _number_appended(self) -> int:
+        self._learning.appended.clear()
+        return await self._store.number_observations()
+
+    async def _keep_house(self) -> int:
+        """Cancel abandoned actions, and turn keys past their window into tombstones."""
+        for tenant_id, payment_id in await self._store.take_abandoned(limit=ABANDONED_BATCH, retry_s=ABANDONED_RETRY_S):
+            try:
+                await self.commands.cancel_abandoned(tenant_id, payment_id)
+            except ObolError as error:
+                _log.warning("abandoned payment stays", payment_id=payment_id, reason=error.reason)
+        await self._store.expire_keys(older_than_s=self._settings.idempotency_window_s, limit=EXPIRY_BATCH)
+        return 0

@@ -1,0 +1,356 @@
+"""From what was learned to the one transaction that says so: a pure function from an aggregate and a lesson.
+
+Facts are merged, every operation is judged by the merged facts, state is derived, reservations follow the operations
+that still need them, and each change is announced once. The caller commits the result with `Store.settle`, which
+refuses it when the payment has moved on; then the aggregate is read again and the lesson is applied to that.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from gateway.app.announcing import Change, announce
+from gateway.app.clock import new_id
+from gateway.app.replies import CommandView, ReplyCodec
+from gateway.app.settings import EngineSettings
+from gateway.app.verdicts import Verdict, own_movement, verdict_of_facts
+from gateway.domain.commands import ENTRY_KINDS, EXCLUSIVE_KINDS, Command, CommandKind, Operation
+from gateway.domain.declines import Decline
+from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
+from gateway.domain.errors import Sent
+from gateway.domain.movements import Facts, Movement, MovementKind, MovementStatus, Origin
+from gateway.domain.observations import Source
+from gateway.domain.payments import LatestCommand, Payment, Refund
+from gateway.domain.providers import Snapshot
+from gateway.domain.states import (
+    COMMAND_EDGES,
+    FINAL_COMMAND_STATES,
+    LIVE_COMMAND_STATES,
+    RESERVING_STATES,
+    CommandState,
+    PaymentState,
+    check_edge,
+)
+from gateway.domain.storage import (
+    Aggregate,
+    AuditRecord,
+    CallbackChange,
+    CommandChange,
+    Entity,
+    OperationChange,
+    Settlement,
+    Transition,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What was learned of a payment, from whom.
+
+    `snapshot` is evidence to merge, already checked against the payment's terms. `operation_id`, `epoch` and `verdict`
+    belong to an operation whose lease the teller holds. `contradiction` is said aloud in an observation of its own.
+    """
+
+    source: Source
+    causation_id: str
+    snapshot: Snapshot | None = None
+    operation_id: str = ""
+    epoch: int = 0
+    verdict: Verdict | None = None
+    callback: CallbackChange | None = None
+    audit: tuple[AuditRecord, ...] = ()
+    contradiction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    before: Operation
+    after: Operation
+
+
+def settlement_of(
+    aggregate: Aggregate, lesson: Lesson, *, now_us: int, codec: ReplyCodec, settings: EngineSettings
+) -> Settlement | None:
+    """The transaction that `lesson` asks for; None where it teaches nothing, and holds no lease and no callback."""
+    before = aggregate.payment
+    facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
+    judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
+    operations = [each.after for each in judged]
+    after = _payment_after(before, facts, operations, lesson, now_us)
+    refunds = _refunds_after(aggregate, after, operations, now_us)
+    commands = _commands_after(aggregate.commands, operations)
+    after = _with_latest(after, aggregate, commands, operations, lesson)
+
+    moved = [each for each in judged if each.before.state is not each.after.state]
+    change = Change(before, after, aggregate, tuple(commands), tuple(operations), tuple(refunds), lesson.contradiction)
+    transitions = _transitions(before, after, moved, aggregate, commands, refunds)
+    observations = announce(change, lesson.source, lesson.causation_id, lesson.snapshot, now_us)
+    held = [each for each in judged if each.before.operation_id == lesson.operation_id]
+    changed = [each for each in judged if each.before != each.after and each not in held]
+    if not (transitions or observations or held or lesson.callback or facts != before.facts):
+        return None
+    return Settlement(
+        payment=after,
+        expected_version=before.version,
+        source=lesson.source,
+        causation_id=lesson.causation_id,
+        transitions=transitions,
+        operations=tuple(_operation_change(each, lesson, settings) for each in (*held, *changed)),
+        commands=tuple(_command_changes(aggregate, commands, operations, after, refunds, codec)),
+        movements=tuple(m for m in facts.movements if m not in before.facts.movements),
+        refunds=tuple(refunds),
+        observations=observations,
+        audit=lesson.audit,
+        callback=lesson.callback,
+    )
+
+
+def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Lesson) -> _Judged:
+    """The operation by the merged facts; by the lesson's verdict where the facts are silent and the lease is ours."""
+    own = lesson.verdict if operation.operation_id == lesson.operation_id else None
+    said = verdict_of_facts(operation, facts, aggregate.payment.terms.confirmation_method)
+    after = operation
+    if own is not None:
+        after = replace(
+            after,
+            sent=after.sent.at_least(own.sent),
+            failure=own.failure,
+            provider_result_id=own.result_id or after.provider_result_id,
+        )
+    if said is not None:
+        state, decline = said
+        after = replace(after, sent=Sent.YES)
+    elif own is not None and after.state in LIVE_COMMAND_STATES:
+        state, decline = own.state, own.decline
+    else:
+        state, decline = after.state, after.decline
+    after = _moved_to(after, state, decline)
+    return _Judged(operation, _with_provider_ids(after, facts, lesson))
+
+
+def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> Operation:
+    """Take the edge if there is one. A reversal that is seen before its success is a failure: no money stayed moved."""
+    if state is CommandState.REVERSED and operation.state in LIVE_COMMAND_STATES:
+        state = CommandState.FAILED
+    if state is operation.state or state not in COMMAND_EDGES[operation.state]:
+        return operation
+    reserved = operation.reserved_minor if state in RESERVING_STATES else 0
+    return replace(operation, state=state, decline=decline, reserved_minor=reserved)
+
+
+def _with_provider_ids(operation: Operation, facts: Facts, lesson: Lesson) -> Operation:
+    kind = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}.get(operation.kind)
+    movement = own_movement(operation, facts, kind) if kind else None
+    if movement is not None and operation.provider_result_id is None:
+        operation = replace(operation, provider_result_id=movement.provider_movement_id)
+    if lesson.snapshot and operation.provider_payment_id is None and operation.account_id == lesson.snapshot.account_id:
+        operation = replace(operation, provider_payment_id=lesson.snapshot.provider_payment_id)
+    return operation
+
+
+def _payment_after(before: Payment, facts: Facts, operations: list[Operation], lesson: Lesson, now_us: int) -> Payment:
+    entry = [operation.state for operation in operations if operation.kind in ENTRY_KINDS]
+    state = derive_payment_state(facts, entry)
+    reserving = [operation for operation in operations if operation.state in RESERVING_STATES]
+    busy = {o.command_id for o in reserving if o.kind in EXCLUSIVE_KINDS}
+    snapshot = lesson.snapshot
+    next_action = snapshot.next_action if snapshot else before.next_action
+    return replace(
+        before,
+        facts=facts,
+        sums=derive_sums(facts),
+        state=state,
+        dispute_state=derive_dispute_state(facts),
+        version=before.version + 1,
+        updated_time_us=now_us,
+        provider_payment_id=before.provider_payment_id or (snapshot.provider_payment_id if snapshot else None),
+        reserved_capture_minor=_reserved(reserving, CommandKind.CAPTURE),
+        reserved_refund_minor=_reserved(reserving, CommandKind.REFUND),
+        busy_command_id=before.busy_command_id if before.busy_command_id in busy else None,
+        next_action=next_action if state is PaymentState.REQUIRES_ACTION else None,
+        decline=_decline_of(facts, operations) if state is PaymentState.FAILED else None,
+    )
+
+
+def _reserved(reserving: Iterable[Operation], kind: CommandKind) -> int:
+    return sum(operation.reserved_minor for operation in reserving if operation.kind is kind)
+
+
+def _decline_of(facts: Facts, operations: list[Operation]) -> Decline | None:
+    """Why the last attempt failed; where the provider never made an object, why the create did."""
+    if facts.attempts:
+        last = max(facts.attempts, key=lambda attempt: (attempt.ordinal, attempt.key))
+        if last.decline is not None:
+            return last.decline
+    failed = [o for o in operations if o.kind in ENTRY_KINDS and o.state is CommandState.FAILED]
+    return failed[-1].decline if failed else None
+
+
+def _refunds_after(aggregate: Aggregate, payment: Payment, operations: list[Operation], now_us: int) -> list[Refund]:
+    """Refunds that are new or changed: ours follow their operation, foreign ones are adopted."""
+    changed = []
+    by_id = {refund.refund_id: refund for refund in aggregate.refunds}
+    for operation in operations:
+        refund = by_id.get(operation.refund_id or "")
+        if refund is None:
+            continue
+        after = replace(
+            refund,
+            state=operation.state,
+            provider_refund_id=operation.provider_result_id or refund.provider_refund_id,
+            decline=operation.decline,
+        )
+        if after != refund:
+            changed.append(replace(after, updated_time_us=now_us))
+    ours = {operation.operation_id for operation in operations}
+    foreign = [m for m in payment.facts.movements if m.kind is MovementKind.REFUND and m.operation_id not in ours]
+    by_provider_id = {refund.provider_refund_id: refund for refund in aggregate.refunds if refund.provider_refund_id}
+    for movement in foreign:
+        changed.extend(_adopted(by_provider_id.get(movement.provider_movement_id), movement, payment, now_us))
+    return changed
+
+
+_REFUND_STATES = {
+    MovementStatus.PENDING: CommandState.PENDING,
+    MovementStatus.FAILED: CommandState.FAILED,
+    MovementStatus.SUCCEEDED: CommandState.SUCCEEDED,
+    MovementStatus.REVERSED: CommandState.REVERSED,
+}
+
+
+def _adopted(known: Refund | None, movement: Movement, payment: Payment, now_us: int) -> list[Refund]:
+    state = _REFUND_STATES[movement.status]
+    if known is None:
+        refund = Refund(
+            refund_id=new_id("ref"),
+            tenant_id=payment.tenant_id,
+            payment_id=payment.payment_id,
+            origin=Origin.PROVIDER,
+            amount_minor=movement.amount_minor,
+            currency=movement.currency,
+            state=state,
+            reason=movement.reason,
+            created_time_us=now_us,
+            updated_time_us=now_us,
+            provider_refund_id=movement.provider_movement_id,
+        )
+        return [refund]
+    after = replace(known, state=state, amount_minor=movement.amount_minor)
+    return [replace(after, updated_time_us=now_us)] if after != known else []
+
+
+def _commands_after(commands: Iterable[Command], operations: list[Operation]) -> list[Command]:
+    """A command stands where its first operation stands that has not succeeded; with all done, it has succeeded."""
+    after = []
+    for command in commands:
+        own = sorted((o for o in operations if o.command_id == command.command_id), key=lambda o: o.step)
+        open_states = [o.state for o in own if o.state is not CommandState.SUCCEEDED]
+        after.append(replace(command, state=open_states[0] if open_states else CommandState.SUCCEEDED))
+    return after
+
+
+def _with_latest(
+    payment: Payment, aggregate: Aggregate, commands: list[Command], operations: list[Operation], lesson: Lesson
+) -> Payment:
+    """The command axis: the command this lesson is of, else the one that was latest before."""
+    held = next((o.command_id for o in operations if o.operation_id == lesson.operation_id), "")
+    known = payment.latest_command.command_id if payment.latest_command else ""
+    newest = max((c.command_id for c in commands), default="")
+    chosen = max(held, known) or newest
+    command = next((c for c in commands if c.command_id == chosen), None)
+    if command is None:
+        return payment
+    return replace(
+        payment,
+        latest_command=LatestCommand(command.command_id, command.kind, command.state, decline_of(command, operations)),
+    )
+
+
+def decline_of(command: Command, operations: Iterable[Operation]) -> Decline | None:
+    """Why `command` failed, where it did."""
+    if command.state is not CommandState.FAILED:
+        return None
+    return next((o.decline for o in operations if o.command_id == command.command_id and o.decline), None)
+
+
+def view_of(
+    command: Command, operations: Iterable[Operation], payment: Payment, refunds: Iterable[Refund]
+) -> CommandView:
+    """The command's reply as of `payment`: its own state and decline, whatever else is under way."""
+    decline = decline_of(command, operations)
+    latest = LatestCommand(command.command_id, command.kind, command.state, decline)
+    return CommandView(
+        rpc=command.rpc,
+        command_id=command.command_id,
+        kind=command.kind,
+        state=command.state,
+        decline=decline,
+        payment=replace(payment, latest_command=latest),
+        refund=next((refund for refund in refunds if refund.refund_id == command.refund_id), None),
+    )
+
+
+def _command_changes(
+    aggregate: Aggregate,
+    commands: list[Command],
+    operations: list[Operation],
+    payment: Payment,
+    refunds: list[Refund],
+    codec: ReplyCodec,
+) -> Iterable[CommandChange]:
+    known = {refund.refund_id: refund for refund in (*aggregate.refunds, *refunds)}
+    for before, after in zip(aggregate.commands, commands, strict=True):
+        if before.state is after.state:
+            continue
+        reply = before.reply
+        if reply is None and after.state in FINAL_COMMAND_STATES:
+            reply = codec.encode(view_of(after, operations, payment, known.values()))
+        yield CommandChange(after.command_id, after.state, reply)
+
+
+def _operation_change(each: _Judged, lesson: Lesson, settings: EngineSettings) -> OperationChange:
+    before, after = each.before, each.after
+    if before.operation_id != lesson.operation_id and before.state is not after.state:
+        # Somebody else may be holding this one: what it learned is older than what is written here.
+        after = replace(after, epoch=before.epoch + 1)
+    return OperationChange(after, before.epoch, next_attempt_s(after, settings))
+
+
+def next_attempt_s(operation: Operation, settings: EngineSettings) -> float | None:
+    """When recovery should look at `operation` again, from now; None where it has ended."""
+    if operation.state not in LIVE_COMMAND_STATES:
+        return None
+    doubled = 2.0 ** min(operation.recoveries, 20)
+    if operation.state in RESERVING_STATES:
+        return min(settings.unknown_check_s_max, settings.unknown_check_first_s * doubled)
+    return min(settings.pending_check_s_max, settings.pending_check_first_s * doubled)
+
+
+def _transitions(
+    before: Payment,
+    after: Payment,
+    moved: list[_Judged],
+    aggregate: Aggregate,
+    commands: list[Command],
+    refunds: list[Refund],
+) -> tuple[Transition, ...]:
+    edges = []
+    if before.state is not after.state:
+        check_edge(before.state, after.state)
+        edges.append(Transition(Entity.PAYMENT, after.payment_id, before.state, after.state))
+    if before.dispute_state is not after.dispute_state:
+        check_edge(before.dispute_state, after.dispute_state)
+        edges.append(Transition(Entity.DISPUTE, after.payment_id, before.dispute_state, after.dispute_state))
+    for old, new in zip(aggregate.commands, commands, strict=True):
+        if old.state is not new.state:
+            check_edge(old.state, new.state)
+            edges.append(Transition(Entity.COMMAND, new.command_id, old.state, new.state))
+    edges.extend(
+        Transition(Entity.OPERATION, each.after.operation_id, each.before.state, each.after.state) for each in moved
+    )
+    known = {refund.refund_id: refund.state for refund in aggregate.refunds}
+    edges.extend(
+        Transition(Entity.REFUND, refund.refund_id, known.get(refund.refund_id, ""), refund.state)
+        for refund in refunds
+        if known.get(refund.refund_id) is not refund.state
+    )
+    return tuple(edges)

@@ -1,0 +1,71 @@
+"""Opaque tokens: cursors of the observation log and page tokens, bound to their tenant and to their question.
+
+They are no secrets and guard nothing: the digest tells a token that was issued for this tenant and filter from one that
+was not, so that a mistake is an error and not a silent jump.
+"""
+
+import base64
+import binascii
+import hashlib
+
+from gateway.domain.errors import InvalidRequest, Reason
+
+DIGEST_BYTES = 8
+TOKEN_CHARACTERS_MAX = 512
+
+
+def cursor_of(tenant_id: str, sequence: int) -> str:
+    """The cursor after which everything with a greater sequence follows."""
+    return _seal("cursor", tenant_id, str(sequence))
+
+
+def sequence_of(tenant_id: str, cursor: str, last_sequence: int) -> int:
+    """The sequence in `cursor`, 0 for an empty one. Raises InvalidRequest(CURSOR_INVALID) for one never issued."""
+    if not cursor:
+        return 0
+    value = _open("cursor", tenant_id, cursor)
+    if value is None or not value.isdigit() or int(value) > last_sequence:
+        raise InvalidRequest(
+            Reason.CURSOR_INVALID,
+            "this cursor was never issued to this tenant; pass one as it came, or none to begin at the beginning",
+            field="cursor",
+        )
+    return int(value)
+
+
+def page_token_of(question: str, position: str) -> str:
+    """The token of the page that follows `position` in the answer to `question`."""
+    return _seal("page", question, position)
+
+
+def position_of(question: str, page_token: str) -> str:
+    """The position in `page_token`, empty for none. Raises InvalidRequest(PAGE_TOKEN_INVALID) otherwise."""
+    if not page_token:
+        return ""
+    position = _open("page", question, page_token)
+    if position is None:
+        raise InvalidRequest(
+            Reason.PAGE_TOKEN_INVALID,
+            "this page_token belongs to another filter, tenant or list; begin again without it",
+            field="page_token",
+        )
+    return position
+
+
+def _seal(kind: str, scope: str, value: str) -> str:
+    return base64.urlsafe_b64encode(_digest(kind, scope, value) + value.encode()).decode().rstrip("=")
+
+
+def _open(kind: str, scope: str, token: str) -> str | None:
+    if len(token) > TOKEN_CHARACTERS_MAX or not token.isascii():
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        value = raw[DIGEST_BYTES:].decode()
+    except (binascii.Error, ValueError):
+        return None
+    return value if _digest(kind, scope, value) == raw[:DIGEST_BYTES] else None
+
+
+def _digest(kind: str, scope: str, value: str) -> bytes:
+    return hashlib.sha256("\x00".join((kind, scope, value)).encode()).digest()[:DIGEST_BYTES]

@@ -1,0 +1,164 @@
+"""What evidence says of an operation: the engine's classification table, as pure functions.
+
+`classify` reads a provider's answer to a send; `verdict_of_facts` reads the merged facts, whoever brought them. Facts
+win over answers: an answer can be lost, late or a lie, a booked movement that carries our operation id cannot.
+"""
+
+from dataclasses import dataclass
+
+from gateway.domain.commands import CommandKind, Operation
+from gateway.domain.declines import Decline, DeclineReason
+from gateway.domain.errors import Sent
+from gateway.domain.movements import Attempt, AttemptStatus, Closure, Facts, Movement, MovementKind, MovementStatus
+from gateway.domain.payments import ConfirmationMethod, PaymentTerms
+from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Outcome, Snapshot
+from gateway.domain.states import CommandState
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an operation's state is by some evidence; `failure` is for operators, `decline` for callers.
+
+    `snapshot` is the evidence to merge, where some may be merged. `retry_after_s` where a provider said so;
+    `reached` where it answered that it did nothing.
+    """
+
+    state: CommandState
+    sent: Sent
+    decline: Decline | None = None
+    failure: str = ""
+    snapshot: Snapshot | None = None
+    result_id: str | None = None
+    retry_after_s: float | None = None
+    quarantined: bool = False
+    reached: bool = False
+
+
+NEVER_EXECUTED = Decline(DeclineReason.NEVER_EXECUTED, provider_message="The provider has no trace of it.")
+SUPERSEDED = Decline(DeclineReason.SUPERSEDED, provider_message="Another attempt or a cancellation took its place.")
+
+
+def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, resend: bool) -> Verdict:
+    """The table of the first and of later sends.
+
+    `sent` never falls. After a send that may have arrived, a refusal of a resend says nothing about the first one: it
+    leaves UNKNOWN. What is not listed is UNKNOWN.
+    """
+    may_have_arrived = resend or operation.sent is not Sent.NO
+    match outcome:
+        case Answered(snapshot=snapshot, result_id=result_id):
+            lie = mismatch(operation.account_id, terms, snapshot)
+            if lie:
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
+            if snapshot.unmapped:
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
+            return Verdict(
+                CommandState.UNKNOWN,
+                Sent.YES,
+                failure="the answer does not show the operation",
+                snapshot=snapshot,
+                result_id=result_id,
+            )
+        case Declined(decline=decline, snapshot=snapshot):
+            usable = snapshot if snapshot and not mismatch(operation.account_id, terms, snapshot) else None
+            if may_have_arrived:
+                failure = f"declined on a resend: {decline.provider_code or decline.reason}"
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, snapshot=usable)
+            return Verdict(CommandState.FAILED, Sent.YES, decline=decline, snapshot=usable)
+        case NotSent(failure=failure):
+            state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
+            return Verdict(state, operation.sent, failure=failure)
+        case NotExecuted(failure=failure, retry_after_s=retry_after_s):
+            state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
+            return Verdict(state, operation.sent, failure=failure, retry_after_s=retry_after_s, reached=True)
+        case Ambiguous(failure=failure):
+            return Verdict(CommandState.UNKNOWN, operation.sent.at_least(Sent.MAYBE), failure=failure)
+
+
+def mismatch(account_id: str, terms: PaymentTerms, snapshot: Snapshot) -> str:
+    """Why `snapshot` cannot be of this payment as it was asked for; empty where it can."""
+    if snapshot.account_id != account_id:
+        return f"mismatch: account {snapshot.account_id}, not {account_id}"
+    if snapshot.currency != terms.currency:
+        return f"mismatch: currency {snapshot.currency}, not {terms.currency}"
+    if snapshot.amount_minor != terms.amount_minor:
+        return f"mismatch: amount {snapshot.amount_minor}, not {terms.amount_minor}"
+    foreign = {movement.currency for movement in snapshot.facts.movements} - {terms.currency}
+    return f"mismatch: a movement in {', '.join(sorted(foreign))}" if foreign else ""
+
+
+def verdict_of_facts(
+    operation: Operation, facts: Facts, confirmation: ConfirmationMethod
+) -> tuple[CommandState, Decline | None] | None:
+    """What the merged facts say of `operation`; None where they say nothing."""
+    match operation.kind:
+        case CommandKind.CREATE | CommandKind.CONFIRM:
+            return _entry_verdict(operation, facts, confirmation)
+        case CommandKind.CAPTURE:
+            return _movement_verdict(operation, facts, MovementKind.CAPTURE)
+        case CommandKind.REFUND:
+            return _movement_verdict(operation, facts, MovementKind.REFUND)
+        case CommandKind.CANCEL:
+            cancelled = any(view.closure is Closure.CANCELLED for view in facts.objects)
+            return (CommandState.SUCCEEDED, None) if cancelled else None
+
+
+def _entry_verdict(
+    operation: Operation, facts: Facts, confirmation: ConfirmationMethod
+) -> tuple[CommandState, Decline | None] | None:
+    if operation.kind is CommandKind.CREATE and confirmation is ConfirmationMethod.MANUAL:
+        made = any(view.account_id == operation.account_id for view in facts.objects)
+        return (CommandState.SUCCEEDED, None) if made else None
+    attempt = next((a for a in facts.attempts if a.operation_id == operation.operation_id), None)
+    if attempt is None:
+        return None
+    if _is_reversed(operation, facts):
+        return CommandState.REVERSED, None
+    if attempt.status is AttemptStatus.SUCCEEDED:
+        return CommandState.SUCCEEDED, None
+    if attempt.status is AttemptStatus.FAILED:
+        return CommandState.FAILED, attempt.decline or Decline(DeclineReason.UNMAPPED)
+    if _is_superseded(attempt, facts):
+        return CommandState.FAILED, SUPERSEDED
+    if attempt.status is AttemptStatus.REQUIRES_ACTION:
+        return CommandState.REQUIRES_ACTION, None
+    return CommandState.PENDING, None
+
+
+def _is_superseded(attempt: Attempt, facts: Facts) -> bool:
+    of_object = (attempt.account_id, attempt.provider_payment_id)
+    later = any(
+        a.ordinal > attempt.ordinal and (a.account_id, a.provider_payment_id) == of_object for a in facts.attempts
+    )
+    closed = any(view.key == of_object and view.closure is not Closure.OPEN for view in facts.objects)
+    return later or closed
+
+
+def _is_reversed(operation: Operation, facts: Facts) -> bool:
+    own = [m for m in facts.movements if m.operation_id == operation.operation_id and m.kind is MovementKind.CAPTURE]
+    return bool(own) and all(movement.status is MovementStatus.REVERSED for movement in own)
+
+
+_MOVEMENT_VERDICTS = {
+    MovementStatus.PENDING: CommandState.PENDING,
+    MovementStatus.FAILED: CommandState.FAILED,
+    MovementStatus.SUCCEEDED: CommandState.SUCCEEDED,
+    MovementStatus.REVERSED: CommandState.REVERSED,
+}
+
+
+def _movement_verdict(
+    operation: Operation, facts: Facts, kind: MovementKind
+) -> tuple[CommandState, Decline | None] | None:
+    movement = own_movement(operation, facts, kind)
+    if movement is None:
+        return None
+    state = _MOVEMENT_VERDICTS[movement.status]
+    if state is CommandState.FAILED:
+        return state, Decline(DeclineReason.REFUSED_BY_PROVIDER, provider_code=movement.reason)
+    return state, None
+
+
+def own_movement(operation: Operation, facts: Facts, kind: MovementKind) -> Movement | None:
+    """The movement of `kind` that `operation` made, by our operation id."""
+    return next((m for m in facts.movements if m.kind is kind and m.operation_id == operation.operation_id), None)

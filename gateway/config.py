@@ -1,0 +1,320 @@
+"""Typed settings, read once: the environment over a TOML file over the defaults.
+
+A setting `grpc.port` is `OBOL_GRPC__PORT` in the environment, and `port` under `[grpc]` in the file, which is the one
+named by `--config` or `OBOL_CONFIG`, else `obol.toml` in the working directory where there is one. A name that is no
+setting is an error, in either place; an error names the setting, where it came from, and how to mend it.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from gateway.app.settings import EngineSettings
+
+ENV_PREFIX = "OBOL_"
+ENV_NESTING = "__"
+CONFIG_FILE_ENV = "OBOL_CONFIG"
+CONFIG_FILE_DEFAULT = Path("obol.toml")
+CONFIG_BYTES_MAX = 1024 * 1024
+
+DATABASE_FILE = "obol.db"
+SANDBOX_ACCOUNT = "acct_main"
+SANDBOX_URL = "http://127.0.0.1:8080"
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown names are refused, values are not changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class DatabaseSection(Section):
+    """`url` may hold a password. Unset: SQLite, in the file `obol.db` of `data_dir`."""
+
+    url: SecretStr | None = Field(
+        default=None, description="SQLAlchemy URL, such as postgresql+asyncpg://obol@db/obol; unset for SQLite"
+    )
+
+
+class GrpcSection(Section):
+    """Where callers connect, and how many. Workers above 1 need PostgreSQL."""
+
+    host: str = Field(default="127.0.0.1", description="a loopback address; a public one is refused")
+    port: Port = Field(default=50_051, description="0 to 65535; 0 takes a free one")
+    unix_socket: Path | None = Field(default=None, description="path of a Unix socket, in place of host and port")
+    workers: int = Field(default=1, ge=1, le=64, description="processes, 1 to 64")
+    calls_max: Count = Field(default=1_000, description="calls under way at a time, in each process")
+    streams_max: Count = Field(default=200, description="watching streams at a time, in each process")
+    connection_age_s: Seconds | None = Field(default=None, description="seconds until a connection is renewed")
+
+
+class WebhooksSection(Section):
+    """The sidecar that providers call."""
+
+    host: str = Field(default="127.0.0.1", description="an address of this machine")
+    port: Port = Field(default=8_090, description="0 to 65535; 0 takes a free one")
+    gateway: str = Field(default="", description="gRPC target of the gateway; empty for the address of [grpc]")
+
+
+class MetricsSection(Section):
+    """The Prometheus exposition. Worker i of several listens at `port` + i."""
+
+    enabled: bool = Field(default=True, description="true or false")
+    host: str = Field(default="127.0.0.1", description="an address of this machine")
+    port: Port = Field(default=9_464, description="0 to 65535; 0 takes a free one")
+
+
+class LogsSection(Section):
+    """What is logged, and in which shape."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much")
+    format: Literal["json", "console"] = Field(default="json", description="for machines or for people")
+
+
+class DrainSection(Section):
+    """How a process ends: it says so for `announce_s`, then takes no more calls, then waits at most `grace_s`."""
+
+    announce_s: float = Field(default=0.0, ge=0, le=300, description="seconds in which load balancers notice")
+    grace_s: Seconds = Field(default=30.0, description="seconds for calls under way, and again for provider calls")
+
+
+class ProviderSection(Section):
+    """One account at one provider; its name in the file is the account id."""
+
+    provider: str = Field(min_length=1, max_length=63, description="the provider's kind, such as sandbox")
+    base_url: str = Field(min_length=1, max_length=2_048, description="https://..., or http:// on loopback")
+    api_key: SecretStr = Field(description="the credential that the gateway calls with")
+    webhook_secrets: tuple[SecretStr, ...] = Field(
+        default=(), max_length=4, description="what callbacks are signed with; two while one is replaced"
+    )
+    merchant_id: str = Field(default="", max_length=255, description="the provider's own id of the account")
+    default: bool = Field(default=False, description="whether it is its provider's default")
+    connections_max: Count = Field(default=64, description="HTTP connections at a time")
+    calls_max: Count = Field(default=64, description="calls at a time")
+    waiting_max: Count = Field(default=256, description="callers that may wait for a call")
+    failures_max: Count = Field(default=5, description="failures in a row that open the breaker")
+    open_s: Seconds = Field(default=15.0, description="seconds that an open breaker stays open")
+    options: dict[str, str] = Field(default_factory=dict, description="the provider's own options")
+
+
+def _sandbox() -> dict[str, ProviderSection]:
+    # The sandbox's own defaults, so that `obol sandbox`, `obol serve` and `obol webhooks` fit together unconfigured.
+    section = ProviderSection(
+        provider="sandbox",
+        base_url=SANDBOX_URL,
+        api_key=SecretStr("sandbox-key-main"),
+        webhook_secrets=(SecretStr("sandbox-signing-main"),),
+        default=True,
+    )
+    return {SANDBOX_ACCOUNT: section}
+
+
+def _known_durations(value: object) -> object:
+    # A standard dataclass would let pydantic pass over a name that it does not have.
+    unknown = sorted(set(value) - {each.name for each in fields(EngineSettings)}) if isinstance(value, Mapping) else []
+    if unknown:
+        raise ValueError(f"there is no setting {', '.join(unknown)}")
+    return value
+
+
+class Settings(BaseSettings):
+    """Everything that a process is told. Secrets do not show in its repr."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter=ENV_NESTING,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    data_dir: Path = Field(default=Path("var"), description="directory of the SQLite database and of the sandbox")
+    default_account: str = Field(default="", description="the account of a request that names none; may stay empty")
+    database: DatabaseSection = Field(default_factory=DatabaseSection)
+    grpc: GrpcSection = Field(default_factory=GrpcSection)
+    webhooks: WebhooksSection = Field(default_factory=WebhooksSection)
+    metrics: MetricsSection = Field(default_factory=MetricsSection)
+    logs: LogsSection = Field(default_factory=LogsSection)
+    drain: DrainSection = Field(default_factory=DrainSection)
+    providers: dict[str, ProviderSection] = Field(default_factory=_sandbox)
+    engine: Annotated[EngineSettings, BeforeValidator(_known_durations)] = Field(default_factory=EngineSettings)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.default_account and self.default_account not in self.providers:
+            raise ValueError(f"default_account: there is no [providers.{self.default_account}]")
+        if self.grpc.workers > 1 and self.is_sqlite:
+            raise ValueError("grpc.workers: SQLite has one writing process; set it to 1, or database.url to PostgreSQL")
+        if self.grpc.workers > 1 and self.grpc.unix_socket is not None:
+            raise ValueError("grpc.workers: workers share a TCP port, not a Unix socket; unset grpc.unix_socket")
+        return self
+
+    @property
+    def database_url(self) -> SecretStr:
+        """The URL in effect."""
+        return self.database.url or SecretStr(f"sqlite+aiosqlite:///{self.data_dir / DATABASE_FILE}")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is a file of this machine."""
+        return self.database_url.get_secret_value().startswith("sqlite")
+
+    @property
+    def routed_account(self) -> str:
+        """The account of a request that names neither account nor provider; "" where none is meant."""
+        chosen = [name for name, section in self.providers.items() if section.default]
+        only = list(self.providers) if len(self.providers) == 1 else chosen
+        return self.default_account or (only[0] if len(only) == 1 else "")
+
+    @property
+    def gateway_target(self) -> str:
+        """The gRPC target that the sidecar forwards to."""
+        if self.webhooks.gateway:
+            return self.webhooks.gateway
+        if self.grpc.unix_socket is not None:
+            return f"unix:{self.grpc.unix_socket}"
+        return f"{self.grpc.host}:{self.grpc.port}"
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; `problems` are lines that each name a setting, its source and what to do."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where values came from: the file's table, and the environment's variables by setting."""
+
+    file: Path | None
+    table: Mapping[str, Any]
+    variables: Mapping[tuple[str, ...], str]
+
+    def of(self, location: tuple[str, ...]) -> str:
+        """The variable that set `location` or a part of it, else the file, else the defaults."""
+        for path, variable in self.variables.items():
+            shared = min(len(path), len(location))
+            if path[:shared] == location[:shared]:
+                return f"the environment, {variable}"
+        return f"the file {self.file}" if location and location[0] in self.table else "the defaults"
+
+
+def load_settings(config: Path | None = None) -> Settings:
+    """Read the environment and the file. Raises ConfigError, which holds every problem, and no secret."""
+    path, table = _read_file(config)
+    sources = _Sources(path, table, _variables(os.environ))
+
+    class FromSources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return EnvSettingsSource(settings_cls), InitSettingsSource(settings_cls, init_kwargs=dict(table))
+
+    problems = list(_unknown_variables(sources))
+    try:
+        settings = FromSources()
+    except ValidationError as error:
+        problems += [_problem(each["loc"], each["msg"], sources) for each in error.errors(include_input=False)]
+    except SettingsError as error:
+        # Its text names the field and the source, never the value.
+        problems.append(f"{error}: lists and tables are JSON in the environment")
+    else:
+        if not problems:
+            return settings
+    raise ConfigError(problems)
+
+
+def effective(settings: Settings) -> Mapping[str, Any]:
+    """Every setting in effect, as plain values; secrets show as ******."""
+    shown: dict[str, Any] = settings.model_dump(mode="json")
+    shown["database"]["url"] = "******" if settings.database.url else str(settings.database_url.get_secret_value())
+    return shown
+
+
+def _read_file(config: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
+    named = os.environ.get(CONFIG_FILE_ENV, "")
+    path = config or (Path(named) if named else CONFIG_FILE_DEFAULT)
+    if config is None and not named and not path.exists():
+        return None, {}
+    said = "--config" if config else (CONFIG_FILE_ENV if named else "the working directory")
+    try:
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES_MAX + 1)
+        if len(text) > CONFIG_BYTES_MAX:
+            raise ConfigError([f"{path} (from {said}): larger than {CONFIG_BYTES_MAX} bytes; is it the right file?"])
+        return path, tomllib.loads(text.decode())
+    except OSError as error:
+        raise ConfigError([f"{path} (from {said}): cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} (from {said}): is not TOML: {error}"]) from None
+
+
+def _variables(environ: Mapping[str, str]) -> Mapping[tuple[str, ...], str]:
+    names = (name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() != CONFIG_FILE_ENV)
+    return {tuple(name[len(ENV_PREFIX) :].lower().split(ENV_NESTING)): name for name in names}
+
+
+def _unknown_variables(sources: _Sources) -> Iterator[str]:
+    # pydantic-settings passes over a variable whose first word is no setting: a misspelt one would change nothing.
+    for path, variable in sources.variables.items():
+        if path[0] not in Settings.model_fields:
+            mend = (
+                "nesting takes two underscores, such as OBOL_GRPC__PORT"
+                if "_" in path[0]
+                else "see `obol config check`"
+            )
+            yield f"{variable} (from the environment): there is no such setting; {mend}"
+
+
+def _problem(location: tuple[int | str, ...], message: str, sources: _Sources) -> str:
+    path = tuple(str(part) for part in location)
+    text = message.removeprefix("Value error, ")
+    if not path:
+        # Of the whole: the message names its setting itself.
+        name, _, rest = text.partition(": ")
+        return f"{name} (from {sources.of(tuple(name.split('.')))}): {rest}"
+    wanted = _description(path)
+    mend = f"; it is {wanted}" if wanted else "; remove it, or mend its spelling" if "extra" in text.lower() else ""
+    return f"{'.'.join(path)} (from {sources.of(path)}): {text[:1].lower()}{text[1:]}{mend}"
+
+
+def _description(path: tuple[str, ...]) -> str:
+    """What the setting at `path` should be, in words; empty where there is none."""
+    model: Any = Settings
+    for part in path:
+        known = getattr(model, "model_fields", {})
+        if part in known:
+            field = known[part]
+            if field.description:
+                return str(field.description)
+            model = field.annotation
+        elif model == dict[str, ProviderSection]:
+            model = ProviderSection
+        else:
+            return ""
+    return ""

@@ -1,0 +1,1 @@
+"""Pure rules of payment: no I/O, no clock, nothing but the standard library."""

@@ -1,0 +1,131 @@
+"""State is derived: a total function from facts and from the commands that opened the payment.
+
+Precedence, first match wins: REFUNDED, PARTIALLY_REFUNDED, CAPTURED, PARTIALLY_CAPTURED, UNKNOWN (of create and confirm
+only), CANCELLED, EXPIRED, AUTHORIZED, PROCESSING, REQUIRES_ACTION, FAILED, CREATED.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gateway.domain.movements import (
+    AttemptStatus,
+    Closure,
+    Facts,
+    Movement,
+    MovementKind,
+    MovementStatus,
+)
+from gateway.domain.states import CommandState, DisputeState, PaymentState
+
+
+@dataclass(frozen=True, slots=True)
+class MoneySums:
+    """Sums of movements in minor units; `refunded` includes pending refunds, `disputed` is open and lost.
+
+    `authorized_open` is what is held and not closed, whether captured from or not.
+    """
+
+    authorized_minor: int = 0
+    authorized_open_minor: int = 0
+    captured_minor: int = 0
+    capture_pending_minor: int = 0
+    refunded_minor: int = 0
+    refund_pending_minor: int = 0
+    disputed_minor: int = 0
+    fee_minor: int = 0
+
+
+def derive_sums(facts: Facts) -> MoneySums:
+    """The amounts of a payment; every one is a sum of movements."""
+    total = facts.total_minor
+    kind, status = MovementKind, MovementStatus
+    return MoneySums(
+        authorized_minor=total(kind.AUTHORIZATION, status.SUCCEEDED, status.EXPIRED, status.RELEASED),
+        authorized_open_minor=total(kind.AUTHORIZATION, status.SUCCEEDED),
+        captured_minor=total(kind.CAPTURE, status.SUCCEEDED),
+        capture_pending_minor=total(kind.CAPTURE, status.PENDING),
+        refunded_minor=total(kind.REFUND, status.SUCCEEDED, status.PENDING),
+        refund_pending_minor=total(kind.REFUND, status.PENDING),
+        disputed_minor=total(kind.DISPUTE, status.OPEN, status.LOST),
+        fee_minor=total(kind.FEE, status.SUCCEEDED),
+    )
+
+
+def derive_payment_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
+    """The payment axis; `entry` holds the states of the payment's create and confirm operations."""
+    money = _money_state(facts)
+    if money is not None:
+        return money
+    return PaymentState.UNKNOWN if CommandState.UNKNOWN in entry else _flow_state(facts, entry)
+
+
+def derive_dispute_state(facts: Facts) -> DisputeState:
+    """The dispute axis: what hurts most among all disputes of the payment."""
+    statuses = {movement.status for movement in facts.movements if movement.kind is MovementKind.DISPUTE}
+    for status, state in (
+        (MovementStatus.OPEN, DisputeState.OPEN),
+        (MovementStatus.INQUIRY, DisputeState.INQUIRY),
+        (MovementStatus.LOST, DisputeState.LOST),
+        (MovementStatus.WON, DisputeState.WON),
+    ):
+        if status in statuses:
+            return state
+    return DisputeState.NONE
+
+
+def _money_state(facts: Facts) -> PaymentState | None:
+    sums = derive_sums(facts)
+    refunded = sums.refunded_minor - sums.refund_pending_minor
+    if sums.captured_minor == 0:
+        return None
+    if refunded >= sums.captured_minor:
+        return PaymentState.REFUNDED
+    if refunded > 0:
+        return PaymentState.PARTIALLY_REFUNDED
+    if _has_open_hold(facts) and sums.captured_minor < sums.authorized_open_minor:
+        return PaymentState.PARTIALLY_CAPTURED
+    return PaymentState.CAPTURED
+
+
+def _flow_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
+    closures = {view.closure for view in facts.objects}
+    if closures and Closure.OPEN not in closures:
+        return PaymentState.CANCELLED if Closure.CANCELLED in closures else PaymentState.EXPIRED
+    if _has_open_hold(facts):
+        return PaymentState.AUTHORIZED
+    holds = _of(facts, MovementKind.AUTHORIZATION)
+    captures = _of(facts, MovementKind.CAPTURE)
+    if any(m.status is MovementStatus.PENDING for m in (*holds, *captures)):
+        return PaymentState.PROCESSING
+    if any(m.status is MovementStatus.REVERSED for m in captures):
+        return PaymentState.FAILED
+    if any(m.status is MovementStatus.RELEASED for m in holds):
+        return PaymentState.CANCELLED
+    if any(m.status is MovementStatus.EXPIRED for m in holds):
+        return PaymentState.EXPIRED
+    return _attempt_state(facts, entry)
+
+
+def _attempt_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
+    open_objects = {view.key for view in facts.objects if view.closure is Closure.OPEN}
+    attempts = [a for a in facts.attempts if (a.account_id, a.provider_payment_id) in open_objects]
+    if not attempts:
+        never_opened = not facts.objects and bool(entry) and set(entry) <= {CommandState.FAILED}
+        return PaymentState.FAILED if never_opened else PaymentState.CREATED
+    # Several objects exist only after a failover, which takes place when the former is closed: the last one speaks.
+    last = max(attempts, key=lambda attempt: (attempt.ordinal, attempt.key))
+    return {
+        AttemptStatus.REQUIRES_ACTION: PaymentState.REQUIRES_ACTION,
+        AttemptStatus.PENDING: PaymentState.PROCESSING,
+        AttemptStatus.FAILED: PaymentState.FAILED,
+        # The provider says yes and no money is seen yet: it is on its way, and only evidence ends that.
+        AttemptStatus.SUCCEEDED: PaymentState.PROCESSING,
+    }[last.status]
+
+
+def _of(facts: Facts, kind: MovementKind) -> list[Movement]:
+    return [movement for movement in facts.movements if movement.kind is kind]
+
+
+def _has_open_hold(facts: Facts) -> bool:
+    return any(m.status is MovementStatus.SUCCEEDED for m in _of(facts, MovementKind.AUTHORIZATION))

@@ -1,0 +1,223 @@
+"""Facts: what a provider's books say, as values that merge in any order to the same result.
+
+Three kinds of fact, each with a key and a rank that only rises:
+
+- `Movement`: money that moved or is held (authorization, capture, refund, dispute, fee);
+- `Attempt`: one try to confirm a payment at a provider object;
+- `ProviderObject`: the provider's payment object and whether it is still open.
+
+`merge` keeps, for each key, the value of the highest rank. It is commutative, associative and idempotent, so every
+permutation and repetition of the same events ends in the same facts. A provider's `created` time decides nothing.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TypeVar
+
+from gateway.domain.declines import Decline
+
+
+class MovementKind(StrEnum):
+    """What a movement of money is."""
+
+    AUTHORIZATION = "AUTHORIZATION"
+    CAPTURE = "CAPTURE"
+    REFUND = "REFUND"
+    DISPUTE = "DISPUTE"
+    FEE = "FEE"
+
+
+class MovementStatus(StrEnum):
+    """Where a movement stands; which statuses a kind can have is in RANKS."""
+
+    PENDING = "PENDING"
+    FAILED = "FAILED"
+    SUCCEEDED = "SUCCEEDED"
+    REVERSED = "REVERSED"
+    EXPIRED = "EXPIRED"
+    RELEASED = "RELEASED"
+    INQUIRY = "INQUIRY"
+    INQUIRY_CLOSED = "INQUIRY_CLOSED"
+    OPEN = "OPEN"
+    LOST = "LOST"
+    WON = "WON"
+
+
+_MONEY = (MovementStatus.PENDING, MovementStatus.FAILED, MovementStatus.SUCCEEDED, MovementStatus.REVERSED)
+
+_ORDER = {
+    MovementKind.AUTHORIZATION: (
+        MovementStatus.PENDING,
+        MovementStatus.FAILED,
+        MovementStatus.SUCCEEDED,
+        MovementStatus.EXPIRED,
+        MovementStatus.RELEASED,
+    ),
+    MovementKind.CAPTURE: _MONEY,
+    MovementKind.REFUND: _MONEY,
+    MovementKind.FEE: _MONEY,
+    MovementKind.DISPUTE: (
+        MovementStatus.INQUIRY,
+        MovementStatus.INQUIRY_CLOSED,
+        MovementStatus.OPEN,
+        MovementStatus.LOST,
+        MovementStatus.WON,
+    ),
+}
+
+RANKS = MappingProxyType({(kind, status): rank for kind, order in _ORDER.items() for rank, status in enumerate(order)})
+"""(kind, status) to rank. A pair that is missing is not a fact of that kind."""
+
+
+class Origin(StrEnum):
+    """Who caused a movement: a command of ours, or the provider's side (its dashboard, its customer, its bank)."""
+
+    OBOL = "OBOL"
+    PROVIDER = "PROVIDER"
+
+
+class FactError(ValueError):
+    """Two facts share a key and cannot both be true (another currency), or a status is not one of its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One movement of money; `amount_minor` is in the payment's currency, cumulative where the provider only sums.
+
+    `operation_id` is ours, read from the provider's metadata or answer; None means that we did not cause it.
+    `final` is meant for captures: the remainder of the authorization was closed by it. Times are unix microseconds.
+    """
+
+    account_id: str
+    kind: MovementKind
+    provider_movement_id: str
+    amount_minor: int
+    currency: str
+    status: MovementStatus
+    operation_id: str | None = None
+    provider_time_us: int | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.kind, self.status) not in RANKS:
+            raise FactError(f"{self.status} is not a status of {self.kind}")
+        if type(self.amount_minor) is not int or self.amount_minor < 0:
+            raise FactError(f"amount_minor of a movement must be a non-negative integer, not {self.amount_minor!r}")
+
+    @property
+    def key(self) -> tuple[str, MovementKind, str]:
+        return (self.account_id, self.kind, self.provider_movement_id)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin.OBOL if self.operation_id else Origin.PROVIDER
+
+    def _strength(self) -> tuple[int, int, int, str]:
+        return (RANKS[self.kind, self.status], self.amount_minor, self.provider_time_us or 0, self.reason)
+
+    def merge(self, other: "Movement") -> "Movement":
+        """The stronger of two views of one movement. Raises FactError where they cannot be the same movement."""
+        if self.key != other.key or self.currency != other.currency:
+            raise FactError(f"{self.key} in {self.currency} is not {other.key} in {other.currency}")
+        winner = max(self, other, key=Movement._strength)
+        operation_id = max(self.operation_id or "", other.operation_id or "") or None
+        return winner if winner.operation_id == operation_id else replace(winner, operation_id=operation_id)
+
+
+class AttemptStatus(StrEnum):
+    """Where one try to confirm stands, in rising rank."""
+
+    REQUIRES_ACTION = "REQUIRES_ACTION"
+    PENDING = "PENDING"
+    FAILED = "FAILED"
+    SUCCEEDED = "SUCCEEDED"
+
+
+_ATTEMPT_RANKS = {status: rank for rank, status in enumerate(AttemptStatus)}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The `ordinal`-th try (from 1) to confirm one provider object; `decline` says why it failed."""
+
+    account_id: str
+    provider_payment_id: str
+    ordinal: int
+    status: AttemptStatus
+    operation_id: str | None = None
+    decline: Decline | None = None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.account_id, self.provider_payment_id, self.ordinal)
+
+    def _strength(self) -> tuple[int, str]:
+        return (_ATTEMPT_RANKS[self.status], "" if self.decline is None else repr(self.decline))
+
+    def merge(self, other: "Attempt") -> "Attempt":
+        """The stronger of two views of one attempt."""
+        winner = max(self, other, key=Attempt._strength)
+        operation_id = max(self.operation_id or "", other.operation_id or "") or None
+        return winner if winner.operation_id == operation_id else replace(winner, operation_id=operation_id)
+
+
+class Closure(StrEnum):
+    """Whether the provider's object takes further commands, in rising rank."""
+
+    OPEN = "OPEN"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+_CLOSURE_RANKS = {closure: rank for rank, closure in enumerate(Closure)}
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderObject:
+    """A provider's payment object that carries this payment."""
+
+    account_id: str
+    provider_payment_id: str
+    closure: Closure = Closure.OPEN
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.account_id, self.provider_payment_id)
+
+    def merge(self, other: "ProviderObject") -> "ProviderObject":
+        """The further closed of two views of one object."""
+        return max(self, other, key=lambda view: _CLOSURE_RANKS[view.closure])
+
+
+Fact = TypeVar("Fact", Movement, Attempt, ProviderObject)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of one payment at its providers; each tuple is ordered by key and holds a key once."""
+
+    movements: tuple[Movement, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    objects: tuple[ProviderObject, ...] = ()
+
+    def merge(self, other: "Facts") -> "Facts":
+        """Both sets of facts as one, whatever the order. Raises FactError on a contradiction in currency."""
+        return Facts(
+            _joined(self.movements, other.movements),
+            _joined(self.attempts, other.attempts),
+            _joined(self.objects, other.objects),
+        )
+
+    def total_minor(self, kind: MovementKind, *statuses: MovementStatus) -> int:
+        """The sum of the movements of `kind` that stand at one of `statuses`, in minor units."""
+        return sum(m.amount_minor for m in self.movements if m.kind is kind and m.status in statuses)
+
+
+def _joined(left: tuple[Fact, ...], right: Iterable[Fact]) -> tuple[Fact, ...]:
+    by_key = {fact.key: fact for fact in left}
+    for fact in right:
+        known = by_key.get(fact.key)
+        by_key[fact.key] = fact if known is None else known.merge(fact)
+    return tuple(by_key[key] for key in sorted(by_key))

@@ -1,0 +1,261 @@
+"""What happens around every call: one wrapper for each method, made once, when the server is built.
+
+In this order: bound, metadata, parse, the servicer, then the reply or the one error table; counted, timed and logged
+whatever happens. The wrapper is the handler itself, not a grpc interceptor: nothing is made or looked up for a call.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from gateway.app.replies import CommandReply
+from gateway.domain.commands import Caller
+from gateway.domain.errors import Exhausted, Internal, InvalidRequest, ObolError, Reason, Unavailable
+from gateway.rpc.context import CORRELATION_ID, REPLAYED, Call, Context, read_caller
+from gateway.rpc.errors import rich_status, status_code, unexpected
+
+OVERLOADED_RETRY_S = 1.0
+DRAINING_RETRY_S = 1.0
+
+ServicerContext = grpc.aio.ServicerContext[bytes, bytes]
+UnaryMethod = Callable[[Any, Call], Awaitable[Message | CommandReply]]
+StreamMethod = Callable[[Any, Call], AsyncGenerator[Message, None]]
+
+_OK = grpc.StatusCode.OK.name
+
+
+class RpcTelemetry(Protocol):
+    """Where calls are counted. Never raises, never waits."""
+
+    def rpc_begun(self, rpc: str) -> None:
+        """A call of `rpc`, such as PaymentGateway/CreatePayment, has come in."""
+        ...
+
+    def rpc_ended(self, rpc: str, code: str, seconds: float | None) -> None:
+        """It has ended with the name of a gRPC status; `seconds` is None for a stream, whose length says nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A servicer and what it serves: it has a method of the RPC's name for each RPC of `descriptor`."""
+
+    descriptor: ServiceDescriptor
+    servicer: object
+    needs: Context = Context.TENANT
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Calls under way at a time in one process. Health checks are not counted: they must tell of an overload."""
+
+    calls_max: int = 1_000
+    streams_max: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    rpc: str
+    needs: Context
+    request: type[Message]
+    sends: bool
+    streams: bool
+
+    @classmethod
+    def of(cls, descriptor: MethodDescriptor, needs: Context) -> "_Method":
+        # Whatever carries an idempotency key can change a provider's books, and nothing else can.
+        sends = "idempotency_key" in descriptor.input_type.fields_by_name
+        rpc = f"{descriptor.containing_service.name}/{descriptor.name}"
+        return cls(rpc, needs, GetMessageClass(descriptor.input_type), sends, descriptor.server_streaming)
+
+    def parse(self, raw: bytes) -> Message:
+        """The request. Raises InvalidRequest for bytes that are none, such as a string that is not UTF-8."""
+        try:
+            return self.request.FromString(raw)
+        except DecodeError as error:
+            message = f"the request is not a valid {self.request.DESCRIPTOR.full_name}; strings must be UTF-8"
+            raise InvalidRequest(Reason.FIELD_INVALID, message) from error
+
+
+class Edge:
+    """Makes the handlers of a process, and knows the calls under way. Lives on one event loop."""
+
+    def __init__(
+        self,
+        telemetry: RpcTelemetry,
+        new_correlation_id: Callable[[], str],
+        limits: CallLimits | None = None,
+        *,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._telemetry = telemetry
+        self._new_correlation_id = new_correlation_id
+        self._limits = limits or CallLimits()
+        self._monotonic = monotonic
+        self._log = structlog.get_logger()
+        self._calls = 0
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    @property
+    def rpcs_max(self) -> int:
+        """All calls that the limits allow at a time."""
+        return self._limits.calls_max + self._limits.streams_max
+
+    def handlers(self, service: Service) -> Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]:
+        """A handler for each RPC of `service`, by name. Raises AttributeError where the servicer lacks one."""
+        return {descriptor.name: self._handler(descriptor, service) for descriptor in service.descriptor.methods}
+
+    def end_streams(self) -> None:
+        """End every stream, and every later one, with UNAVAILABLE, DRAINING: their callers resume elsewhere."""
+        self._draining = True
+        for task in self._streams:
+            task.cancel()
+
+    def _handler(self, descriptor: MethodDescriptor, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
+        # No (de)serializers: bytes are parsed inside the wrapper, where a failure finds the error table, and a stored
+        # reply leaves as it was stored.
+        method = _Method.of(descriptor, service.needs)
+        behaviour = getattr(service.servicer, descriptor.name)
+        if descriptor.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(method, behaviour))
+        return grpc.unary_unary_rpc_method_handler(self._unary(method, behaviour))
+
+    def _unary(self, method: _Method, handle: UnaryMethod) -> Callable[[bytes, ServicerContext], Awaitable[bytes]]:
+        async def unary(raw: bytes, context: ServicerContext) -> bytes:
+            began_s = self._monotonic()
+            self._telemetry.rpc_begun(method.rpc)
+            self._calls += 1
+            caller: Caller | None = None
+            code = grpc.StatusCode.UNKNOWN.name
+            try:
+                caller = self._caller(method, context)
+                if self._calls > self._limits.calls_max:
+                    raise _overloaded("calls", self._limits.calls_max)
+                reply = await handle(method.parse(raw), Call(caller, context.time_remaining()))
+                body, replayed = _reply_bytes(reply)
+                await context.send_initial_metadata(_initial_metadata(caller, replayed=replayed))
+                code = _OK
+                return body
+            except asyncio.CancelledError:
+                code = _cancelled_code(context)
+                raise
+            except Exception as raised:  # noqa: BLE001  the one place: everything becomes a row of the error table
+                error = _told(raised, method, caller)
+                code = status_code(error).name
+            finally:
+                self._calls -= 1
+                self._ended(method, code, began_s)
+            return await _abort(context, caller, error, metadata_sent=False)
+
+        return unary
+
+    def _stream(self, method: _Method, handle: StreamMethod) -> Callable[[bytes, ServicerContext], Awaitable[None]]:
+        async def stream(raw: bytes, context: ServicerContext) -> None:
+            began_s = self._monotonic()
+            self._telemetry.rpc_begun(method.rpc)
+            task = asyncio.current_task()
+            assert task is not None
+            caller: Caller | None = None
+            code = grpc.StatusCode.UNKNOWN.name
+            metadata_sent = False
+            error: ObolError
+            try:
+                caller = self._caller(method, context)
+                self._admit_stream(task)
+                request = method.parse(raw)
+                await context.send_initial_metadata(_initial_metadata(caller, replayed=False))
+                metadata_sent = True
+                async with aclosing(handle(request, Call(caller, context.time_remaining()))) as messages:
+                    async for message in messages:
+                        await context.write(message.SerializeToString())
+                code = _OK
+                return
+            except asyncio.CancelledError:
+                # By its caller, or by `end_streams`: only the latter still has somebody to tell.
+                if not self._draining:
+                    code = _cancelled_code(context)
+                    raise
+                task.uncancel()
+                error = _draining()
+                code = status_code(error).name
+            except Exception as raised:  # noqa: BLE001  as above
+                error = _told(raised, method, caller)
+                code = status_code(error).name
+            finally:
+                self._streams.discard(task)
+                self._ended(method, code, began_s)
+            await _abort(context, caller, error, metadata_sent=metadata_sent)
+
+        return stream
+
+    def _caller(self, method: _Method, context: ServicerContext) -> Caller:
+        # Every call has a task and so a context of its own: what is bound here ends with it, and the tasks that it
+        # leaves behind carry it on.
+        structlog.contextvars.bind_contextvars(rpc=method.rpc)
+        caller = read_caller(context.invocation_metadata() or (), method.needs, self._new_correlation_id)
+        structlog.contextvars.bind_contextvars(tenant=caller.tenant_id, correlation_id=caller.correlation_id)
+        return caller
+
+    def _admit_stream(self, task: asyncio.Task[Any]) -> None:
+        if self._draining:
+            raise _draining()
+        if len(self._streams) >= self._limits.streams_max:
+            raise _overloaded("streams", self._limits.streams_max)
+        self._streams.add(task)
+
+    def _ended(self, method: _Method, code: str, began_s: float) -> None:
+        seconds = self._monotonic() - began_s
+        self._telemetry.rpc_ended(method.rpc, code, None if method.streams else seconds)
+        self._log.info("rpc", code=code, ms=round(seconds * 1_000, 2))
+
+
+def _reply_bytes(reply: Message | CommandReply) -> tuple[bytes, bool]:
+    if isinstance(reply, CommandReply):
+        return reply.body, reply.replayed
+    return reply.SerializeToString(), False
+
+
+def _initial_metadata(caller: Caller, *, replayed: bool) -> tuple[tuple[str, str], ...]:
+    correlation = (CORRELATION_ID, caller.correlation_id)
+    return (correlation, (REPLAYED, "true")) if replayed else (correlation,)
+
+
+def _told(raised: Exception, method: _Method, caller: Caller | None) -> ObolError:
+    """What the caller is told of `raised`; a defect goes to the logs, whole, and to the caller without its text."""
+    if isinstance(raised, ObolError) and not isinstance(raised, Internal):
+        return raised
+    structlog.get_logger().error("rpc failed unexpectedly", exc_info=raised)
+    return unexpected(caller.correlation_id if caller else "", sends=method.sends)
+
+
+def _cancelled_code(context: ServicerContext) -> str:
+    late = context.time_remaining() == 0
+    return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
+
+
+async def _abort(context: ServicerContext, caller: Caller | None, error: ObolError, *, metadata_sent: bool) -> NoReturn:
+    if caller is not None and not metadata_sent:
+        await context.send_initial_metadata(_initial_metadata(caller, replayed=False))
+    await context.abort_with_status(rich_status(error))
+    raise AssertionError("abort always raises")
+
+
+def _overloaded(what: str, maximum: int) -> Exhausted:
+    message = f"this gateway has {maximum} {what} under way, which is its bound; nothing was begun"
+    return Exhausted(Reason.OVERLOADED, message, safe_to_retry=True, retry_after_s=OVERLOADED_RETRY_S)
+
+
+def _draining() -> Unavailable:
+    message = "this gateway is about to stop: resume from the last cursor at another"
+    return Unavailable(Reason.DRAINING, message, safe_to_retry=True, retry_after_s=DRAINING_RETRY_S)

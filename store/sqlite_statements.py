@@ -1,0 +1,135 @@
+# Statements are spelled from our own tables and constants; every value is a parameter.
+# ruff: noqa: S608
+"""The text of claim, settle and the inbox on SQLite: short statements with named parameters, run by the one writer.
+
+Nothing else writes meanwhile, so a guard is the WHERE of the first UPDATE, and its row count the answer. Where a later
+statement finds that the unit must not stand, the unit is rolled back to its savepoint.
+"""
+
+from sqlalchemy import LargeBinary, Table
+
+from gateway.domain.states import FINAL_COMMAND_STATES
+from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
+from store import tables
+from store.rows import DERIVED_COLUMNS
+from store.spelling import columns_of, named_assignments, named_insert, replacing
+from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
+
+_GUARD = """
+WHERE tenant_id = :tenant_id AND payment_id = :payment_id
+  AND (:expected_version IS NULL OR version = :expected_version)
+  AND (:exclusive IS NULL OR busy_command_id IS NULL)
+  AND (:capture = 0 OR authorized_open_minor - captured_minor - capture_pending_minor
+      - reserved_capture_minor >= :capture)
+  AND (:refund = 0 OR captured_minor - refunded_minor - reserved_refund_minor - disputed_minor >= :refund)
+"""
+
+_TOUCH_PAYMENT = """
+UPDATE payments SET version = version + 1, updated_time_us = max(updated_time_us, :now_us),
+  busy_command_id = coalesce(:exclusive, busy_command_id),
+  reserved_capture_minor = reserved_capture_minor + :capture, reserved_refund_minor = reserved_refund_minor + :refund,
+"""
+
+INSERT_PAYMENT = named_insert(tables.payments, "ON CONFLICT DO NOTHING")
+"""No row: the payment's order, or its id, is taken."""
+
+INSERT_COMMAND = named_insert(tables.commands, "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING")
+INSERT_OPERATION = named_insert(tables.operations)
+INSERT_REFUND = named_insert(tables.refunds)
+PUT_REFUND = named_insert(tables.refunds, replacing(tables.refunds))
+INSERT_HISTORY = named_insert(tables.history)
+
+TOUCH_PAYMENT = (
+    f"{_TOUCH_PAYMENT} command_count = command_count + 1 {_GUARD} "
+    f"AND command_count < {COMMANDS_PER_PAYMENT_MAX} RETURNING version"
+)
+TOUCH_PAYMENT_AGAIN = (
+    f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id) "
+    f"{_GUARD} RETURNING version"
+)
+
+REOPEN_COMMAND = """
+UPDATE commands SET state = 'SENDING' WHERE tenant_id = :tenant_id AND command_id = :command_id AND rpc = :rpc
+  AND idempotency_key = :idempotency_key AND request_hash = :request_hash AND payment_id = :payment_id
+  AND state = 'NOT_SENT'
+"""
+_REOPENED = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id", "epoch"})
+REOPEN_OPERATION = (
+    f"UPDATE operations SET {named_assignments(_REOPENED)}, epoch = epoch + 1 WHERE tenant_id = :tenant_id "
+    "AND operation_id = :operation_id AND command_id = :command_id AND state = 'NOT_SENT' RETURNING epoch"
+)
+
+SETTLE_PAYMENT = (
+    f"UPDATE payments SET {named_assignments(DERIVED_COLUMNS)}, unique_order_reference = "
+    f"CASE WHEN {among(':state', ORDER_GIVEN_UP_STATES)} THEN NULL ELSE unique_order_reference END "
+    "WHERE tenant_id = :tenant_id AND payment_id = :payment_id AND version = :expected_version"
+)
+_SETTLED_OPERATION = columns_of(
+    tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id", "claimed_time_us", "lease_until_us"}
+)
+SETTLE_OPERATION = (
+    f"UPDATE operations SET {named_assignments(_SETTLED_OPERATION)}, lease_until_us = NULL WHERE "
+    "tenant_id = :tenant_id AND operation_id = :operation_id AND payment_id = :payment_id AND epoch = :expected_epoch"
+)
+SETTLE_COMMAND = (
+    "UPDATE commands SET state = :state, reply = CASE WHEN expired THEN NULL ELSE coalesce(reply, :reply) END, "
+    f"final_time_us = coalesce(final_time_us, CASE WHEN {among(':state', FINAL_COMMAND_STATES)} THEN :now_us END) "
+    "WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id"
+)
+SETTLE_CALLBACK = (
+    "UPDATE callbacks SET state = :state, note = :note, tenant_id = :tenant_id, payment_id = :payment_id, "
+    "lease_until_us = NULL, next_attempt_us = :next_attempt_us "
+    "WHERE callback_id = :callback_id AND epoch = :expected_epoch"
+)
+PUT_MOVEMENT = named_insert(tables.movements, replacing(tables.movements))
+INSERT_OBSERVATION = named_insert(tables.observations)
+NUMBER_OBSERVATION = (
+    # The rowid of a new row is the largest so far plus one: with one writer and no deletes, without a gap.
+    "INSERT INTO observation_log (tenant_id, observation_id, numbered_time_us) VALUES (?, ?, ?)"
+)
+INSERT_AUDIT = named_insert(tables.audit)
+INSERT_CALLBACK = named_insert(tables.callbacks, "ON CONFLICT (provider, account_id, event_id) DO NOTHING")
+
+FIND_KEY = "SELECT state FROM commands WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"
+FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = ? AND unique_order_reference = ?"
+FIND_COMMAND = (
+    f"SELECT {', '.join(columns_of(tables.commands))} FROM commands "
+    "WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"
+)
+
+
+def _object(table: Table, alias: str) -> str:
+    """A row of `table` as JSON; bytes become hex behind `\\x`, as PostgreSQL writes them."""
+    members = (
+        f"'{column.name}', "
+        + (rf"'\x' || hex({alias}.{column.name})" if isinstance(column.type, LargeBinary) else f"{alias}.{column.name}")
+        for column in table.columns
+    )
+    return f"json_object({', '.join(members)})"
+
+
+def _aggregate(*relations: Table) -> str:
+    """A payment and its rows in `relations` as one document: a single SELECT sees one moment."""
+    members = ", ".join(
+        f"'{table.name}', (SELECT json_group_array({_object(table, 'r')}) FROM {table.name} r "
+        "WHERE r.tenant_id = p.tenant_id AND r.payment_id = p.payment_id)"
+        for table in relations
+    )
+    return (
+        f"SELECT json_object('payment', {_object(tables.payments, 'p')}, {members}) FROM payments p "
+        "WHERE p.tenant_id = ? AND p.payment_id = ?"
+    )
+
+
+GET_PAYMENT = _aggregate(tables.movements)
+LOAD = _aggregate(tables.movements, tables.commands, tables.operations, tables.refunds)
+
+FIND_DUE = (
+    f"SELECT tenant_id, operation_id FROM operations WHERE {LIVE_OPERATION} AND next_attempt_us <= :now_us "
+    "AND (lease_until_us IS NULL OR lease_until_us < :now_us) ORDER BY next_attempt_us LIMIT :limit"
+)
+TAKE_DUE = (
+    "UPDATE operations SET epoch = epoch + 1, recoveries = recoveries + 1, lease_until_us = :lease_until_us, "
+    "next_attempt_us = :lease_until_us WHERE tenant_id = :tenant_id AND operation_id = :operation_id "
+    f"RETURNING {', '.join(columns_of(tables.operations))}"
+)
