@@ -12,7 +12,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -30,6 +39,7 @@ CONFIG_FILE_ENV = "OBOL_CONFIG"
 CONFIG_FILE_DEFAULT = Path("obol.toml")
 CONFIG_BYTES_MAX = 1024 * 1024
 
+DATABASE_SCHEMES = ("sqlite+aiosqlite:///", "postgresql+asyncpg://")
 DATABASE_FILE = "obol.db"
 SANDBOX_ACCOUNT = "acct_main"
 SANDBOX_URL = "http://127.0.0.1:8080"
@@ -49,8 +59,17 @@ class DatabaseSection(Section):
     """`url` may hold a password. Unset: SQLite, in the file `obol.db` of `data_dir`."""
 
     url: SecretStr | None = Field(
-        default=None, description="SQLAlchemy URL, such as postgresql+asyncpg://obol@db/obol; unset for SQLite"
+        default=None,
+        description="sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/DATABASE; unset for SQLite in data_dir",
     )
+    pool_max: int = Field(default=10, ge=1, le=200, description="connections of one process, 1 to 200")
+
+    @field_validator("url")
+    @classmethod
+    def _has_a_store(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(DATABASE_SCHEMES):
+            raise ValueError("there is no store for such a URL")
+        return url
 
 
 class GrpcSection(Section):
@@ -203,14 +222,20 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Where values came from: the file's table, and the environment's variables by setting."""
+    """Where values came from: the command line's options, the environment's variables by setting, the file's table."""
 
     file: Path | None
     table: Mapping[str, Any]
+    options: Mapping[str, Any]
     variables: Mapping[tuple[str, ...], str]
 
     def of(self, location: tuple[str, ...]) -> str:
-        """The variable that set `location` or a part of it, else the file, else the defaults."""
+        """What set `location` or a part of it."""
+        given: Any = self.options
+        for part in location:
+            given = given.get(part) if isinstance(given, Mapping) else None
+        if location and given is not None:
+            return "the command line"
         for path, variable in self.variables.items():
             shared = min(len(path), len(location))
             if path[:shared] == location[:shared]:
@@ -218,10 +243,13 @@ class _Sources:
         return f"the file {self.file}" if location and location[0] in self.table else "the defaults"
 
 
-def load_settings(config: Path | None = None) -> Settings:
-    """Read the environment and the file. Raises ConfigError, which holds every problem, and no secret."""
+def load_settings(config: Path | None = None, options: Mapping[str, Any] | None = None) -> Settings:
+    """Read the environment and the file; `options` are the command line's, nested like the file, and win over both.
+
+    Raises ConfigError, which holds every problem, and no secret.
+    """
     path, table = _read_file(config)
-    sources = _Sources(path, table, _variables(os.environ))
+    sources = _Sources(path, table, options or {}, _variables(os.environ))
 
     class FromSources(Settings):
         @classmethod
@@ -233,7 +261,11 @@ def load_settings(config: Path | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return EnvSettingsSource(settings_cls), InitSettingsSource(settings_cls, init_kwargs=dict(table))
+            return (
+                InitSettingsSource(settings_cls, init_kwargs=dict(sources.options)),
+                EnvSettingsSource(settings_cls),
+                InitSettingsSource(settings_cls, init_kwargs=dict(table)),
+            )
 
     problems = list(_unknown_variables(sources))
     try:

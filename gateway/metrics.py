@@ -1,6 +1,6 @@
 """Metrics for Prometheus: what the edge, the use cases and the providers tell, under the names that operators look for.
 
-Implements `gateway.app.telemetry.Telemetry` and `gateway.rpc.interceptors.RpcTelemetry`. Every process has a registry and
+Implements `gateway.app.telemetry.Telemetry` and the edge's `RpcTelemetry`. Every process has a registry and
 an exposition port of its own. Labels are bounded: a value that is too long, or one too many, is counted as OTHER.
 """
 

@@ -48,6 +48,31 @@ class Database(Protocol):
         ...
 
 
+class Places:
+    """As many places as a pool has connections, given out in the order of asking.
+
+    SQLAlchemy's own queue lets a task that gives a connection back take it again before those who wait: under load
+    some then wait for ever.
+    """
+
+    def __init__(self, places: int, *, timeout_s: float) -> None:
+        self._free = asyncio.Semaphore(places)
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Hold a place. Raises Unavailable when none was free in time."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._free.acquire()
+        except TimeoutError as late:
+            raise unavailable("database: no connection was free in time") from late
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
 @asynccontextmanager
 async def checkout(engine: AsyncEngine) -> AsyncIterator[Any]:
     """The driver's own connection from the pool. Nothing is begun on it, so the pool has nothing to reset.

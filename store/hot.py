@@ -23,6 +23,7 @@ from gateway.domain.storage import (
 from store.records import audit_row, observation_row, refund_from, refund_row, transitions_document
 from store.rows import (
     Row,
+    Stored,
     clean,
     command_from,
     command_row,
@@ -177,7 +178,7 @@ def aggregate_from(found: Mapping[str, Any]) -> Aggregate:
     )
 
 
-def due_from(rows: Iterable[Mapping[str, Any]], now_us: int) -> Due:
+def due_from(rows: Iterable[Stored], now_us: int) -> Due:
     """Taken operations, longest overdue first."""
     return Due(tuple(map(operation_from, rows)), now_us)
 

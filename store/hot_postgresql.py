@@ -72,7 +72,7 @@ class PostgresqlHot:
                 payment.tenant_id,
                 payment.payment_id,
                 settlement.expected_version,
-                len(settlement.operations),
+                [change.operation.operation_id for change in settlement.operations],
             ),
         )
         return SettleOutcome.APPLIED if rows else SettleOutcome.STALE

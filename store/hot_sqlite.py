@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +45,10 @@ _OPERATION_COLUMNS = tuple(columns_of(tables.operations))
 class SqliteHot:
     """Claims and settles, and the reads between them."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
+    def __init__(self, database: SqliteDatabase, *, announce: Callable[[int], None]) -> None:
+        """`announce` hears the last number of each settle that committed."""
         self._database = database
+        self._announce = announce
         self._clock_us = database.clock_us
 
     async def claim(self, claim: Claim) -> Claimed:
@@ -55,7 +57,9 @@ class SqliteHot:
 
     async def settle(self, settlement: Settlement) -> SettleOutcome:
         parts = settled_parts(settlement)
-        return await self._database.write_hot(lambda driver: self._settle(driver, settlement, parts))
+        outcome, last = await self._database.write_hot(lambda driver: self._settle(driver, settlement, parts))
+        self._announce(last)
+        return outcome
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
         row, record = callback_row(callback), audit_row(audit)
@@ -182,22 +186,26 @@ class SqliteHot:
         row = driver.execute(statements.FIND_KEY, key).fetchone()
         return None if row is None else str(row[0])
 
-    def _settle(self, driver: sqlite3.Connection, settlement: Settlement, parts: Mapping[str, Any]) -> SettleOutcome:
+    def _settle(
+        self, driver: sqlite3.Connection, settlement: Settlement, parts: Mapping[str, Any]
+    ) -> tuple[SettleOutcome, int]:
+        """The outcome, and the last number given to an observation (0: none)."""
         now_us = self._clock_us()
         payment = settlement.payment
+        last = 0
         key = {"tenant_id": payment.tenant_id, "payment_id": payment.payment_id, "now_us": now_us}
         guard = key | {"expected_version": settlement.expected_version}
         if not _changed(driver, statements.SETTLE_PAYMENT, parts["payment"] | guard):
-            return SettleOutcome.STALE
+            return SettleOutcome.STALE, 0
         for row in parts.get("operations", ()):
             timed = row | key | {"next_attempt_us": _after(now_us, row["next_attempt_in_us"])}
             if not _changed(driver, statements.SETTLE_OPERATION, timed):
-                raise UndoneError(SettleOutcome.STALE)
+                raise UndoneError((SettleOutcome.STALE, 0))
         if "callback" in parts:
             row = parts["callback"]
             timed = row | {"next_attempt_us": _after(now_us, row["next_attempt_in_us"])}
             if not _changed(driver, statements.SETTLE_CALLBACK, timed):
-                raise UndoneError(SettleOutcome.STALE)
+                raise UndoneError((SettleOutcome.STALE, 0))
         for row in parts.get("commands", ()):
             driver.execute(statements.SETTLE_COMMAND, row | key)
         for row in parts.get("movements", ()):
@@ -208,10 +216,11 @@ class SqliteHot:
             driver.execute(statements.INSERT_HISTORY, row | {"recorded_time_us": now_us})
         for row in parts.get("observations", ()):
             driver.execute(statements.INSERT_OBSERVATION, row)
-            driver.execute(statements.NUMBER_OBSERVATION, (row["tenant_id"], row["observation_id"], now_us))
+            numbered = (row["tenant_id"], row["observation_id"], now_us)
+            last = driver.execute(statements.NUMBER_OBSERVATION, numbered).lastrowid or 0
         for row in parts.get("audit", ()):
             driver.execute(statements.INSERT_AUDIT, row | {"recorded_time_us": now_us})
-        return SettleOutcome.APPLIED
+        return SettleOutcome.APPLIED, last
 
 
 def _changed(driver: sqlite3.Connection, statement: str, row: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ColumnElement, event, exc, literal_column
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from store.database import Result, Unit, checkout, persist
+from store.database import Places, Result, Unit, checkout, persist
 
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The database's clock in unix microseconds; clock_timestamp() goes on while a statement waits for a lock."""
@@ -28,6 +28,7 @@ class PostgresqlDatabase:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._jitter = jitter
+        self._places = Places(pool_size, timeout_s=checkout_timeout_s)
         self._engine = create_async_engine(
             url,
             pool_size=pool_size,
@@ -44,7 +45,7 @@ class PostgresqlDatabase:
         """A unit in a transaction, done again where another transaction won."""
 
         async def attempt() -> Result:
-            async with self._engine.begin() as connection:
+            async with self._places.take(), self._engine.begin() as connection:
                 return await connection.run_sync(unit)
 
         return await persist(attempt, self._jitter)
@@ -53,7 +54,7 @@ class PostgresqlDatabase:
         """A unit of a single statement, which commits by itself: one round trip instead of three."""
 
         async def attempt() -> Result:
-            async with self._autocommit.connect() as connection:
+            async with self._places.take(), self._autocommit.connect() as connection:
                 return await connection.run_sync(unit)
 
         return await persist(attempt, self._jitter)
@@ -66,14 +67,20 @@ class PostgresqlDatabase:
         """Every row of one statement, which commits by itself. Raises UniqueViolationError as the driver does."""
 
         async def attempt() -> list[Mapping[str, Any]]:
-            async with checkout(self._engine) as driver:
+            async with self._places.take(), checkout(self._engine) as driver:
                 rows: list[Mapping[str, Any]] = await driver.fetch(statement, *parameters)
                 return rows
 
         return await persist(attempt, self._jitter)
 
     def now(self) -> ColumnElement[int]:
-        return literal_column(NOW_US, BigInteger)
+        # In a SELECT of its own it is computed once, and an index can be searched with it; a volatile function cannot.
+        return literal_column(f"(SELECT {NOW_US})", BigInteger)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The pool, for who needs a connection of his own."""
+        return self._engine
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -89,6 +96,14 @@ def connect_arguments(statement_timeout_s: float, connect_timeout_s: float) -> d
             "application_name": "obol",
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
+            # Every statement here is meant to walk an index. A plan that was made while the tables were young would
+            # otherwise scan them whole until the next ANALYZE.
+            "enable_seqscan": "off",
+            "enable_hashjoin": "off",
+            "enable_mergejoin": "off",
+            "jit": "off",
+            # A statement is planned once for a connection: planning it costs as much as a third of running it.
+            "plan_cache_mode": "force_generic_plan",
             # Ignored on a Unix socket. A peer that vanished is noticed in seconds, not in the kernel's two hours.
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",

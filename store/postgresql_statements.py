@@ -160,9 +160,10 @@ def _rows(name: str, table: str, *, more: str = "") -> str:
 
 @cache
 def settle(present: frozenset[str]) -> str:
-    """$1 the rows as JSON, $2 tenant, $3 payment, $4 expected version, $5 how many operations. One row if applied.
+    """$1 the rows as JSON, $2 tenant, $3 payment, $4 expected version, $5 ids of operations. One row if applied.
 
-    `present` names the parts of SETTLED that this settlement has.
+    Keys are compared with parameters, not only with the document's rows: so the primary key is walked even where the
+    planner knows nothing of the tables yet. `present` names the parts of SETTLED that this settlement has.
     """
     parts = {
         "locked": (
@@ -170,13 +171,13 @@ def settle(present: frozenset[str]) -> str:
             "WHERE p.tenant_id = $2 AND p.payment_id = $3 AND p.version = $4 FOR UPDATE"
         )
     }
-    fences = ["$5::bigint >= 0"]
+    fences = ["cardinality($5::text[]) >= 0"]
     if "operations" in present:
         parts["fenced"] = """
             SELECT o.operation_id FROM locked l, jsonb_to_recordset($1::jsonb -> 'operations') AS r(operation_id text,
-              expected_epoch bigint), operations o WHERE o.tenant_id = l.tenant_id AND o.operation_id = r.operation_id
+              expected_epoch bigint), operations o WHERE o.tenant_id = $2 AND o.operation_id = ANY($5::text[]) AND o.operation_id = r.operation_id
               AND o.payment_id = l.payment_id AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
-        fences.append("(SELECT count(*) FROM fenced) = $5")
+        fences.append("(SELECT count(*) FROM fenced) = cardinality($5)")
     if "callback" in present:
         parts["taken"] = """
             SELECT c.callback_id FROM locked l, jsonb_to_record($1::jsonb -> 'callback') AS r(callback_id text,
@@ -188,7 +189,7 @@ def settle(present: frozenset[str]) -> str:
         UPDATE payments p SET {assign_from(tables.payments, DERIVED_COLUMNS)}, unique_order_reference =
           CASE WHEN {among("r.state", ORDER_GIVEN_UP_STATES)} THEN NULL ELSE p.unique_order_reference END
         FROM guard g, jsonb_to_record($1::jsonb -> 'payment') AS r({record(tables.payments)})
-        WHERE p.tenant_id = g.tenant_id AND p.payment_id = g.payment_id"""
+        WHERE p.tenant_id = $2 AND p.payment_id = $3"""
     parts["history"] = insert_from(tables.history, _rows("history", "history"), given={"recorded_time_us": "g.now_us"})
     parts |= {f"write_{name}": sql for name, sql in _settled_writes().items() if name.split("_")[0] in present}
     return _statement(parts, "SELECT now_us FROM guard")
@@ -214,14 +215,14 @@ def _settled_writes() -> dict[str, str]:
             f"UPDATE operations o SET {assign_from(tables.operations, changed)}, lease_until_us = NULL, "
             "next_attempt_us = g.now_us + r.next_attempt_in_us FROM "
             + _rows("operations", "operations", more=", next_attempt_in_us bigint")
-            + " WHERE o.tenant_id = g.tenant_id AND o.operation_id = r.operation_id"
+            + " WHERE o.tenant_id = $2 AND o.operation_id = ANY($5::text[]) AND o.operation_id = r.operation_id"
         ),
         "commands": (
             "UPDATE commands c SET state = r.state, reply = CASE WHEN c.expired THEN NULL "
             "ELSE coalesce(c.reply, decode(r.reply, 'hex')) END, final_time_us = coalesce(c.final_time_us, "
             f"CASE WHEN {among('r.state', FINAL_COMMAND_STATES)} THEN g.now_us END) "
             "FROM guard g, jsonb_to_recordset($1::jsonb -> 'commands') AS r(command_id text, state text, reply text) "
-            "WHERE c.tenant_id = g.tenant_id AND c.command_id = r.command_id AND c.payment_id = g.payment_id"
+            "WHERE c.tenant_id = $2 AND c.command_id = r.command_id AND c.payment_id = $3"
         ),
         "movements": insert_from(tables.movements, _rows("movements", "movements"), suffix=replacing(tables.movements)),
         "refunds": insert_from(tables.refunds, _rows("refunds", "refunds"), suffix=replacing(tables.refunds)),

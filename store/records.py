@@ -4,9 +4,8 @@ The same rules as in `store.rows`, which holds the rows that a command lives by.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Any
 
 from gateway.domain.commands import CommandKind
 from gateway.domain.movements import Origin
@@ -14,7 +13,7 @@ from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import Refund
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import AuditRecord, Callback, Entity, HistoryEntry, Transition
-from store.rows import Row, clean, decline_document, decline_from, document, stored_bytes
+from store.rows import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
 
 
 def refund_row(refund: Refund) -> Row:
@@ -36,7 +35,7 @@ def refund_row(refund: Refund) -> Row:
     }
 
 
-def refund_from(row: Mapping[str, Any]) -> Refund:
+def refund_from(row: Stored) -> Refund:
     """A refund."""
     return Refund(
         refund_id=row["refund_id"],
@@ -60,7 +59,7 @@ def transitions_document(transitions: Iterable[Transition]) -> str:
     return document([[edge.entity, edge.entity_id, edge.before, edge.after] for edge in transitions])
 
 
-def history_from(row: Mapping[str, Any]) -> HistoryEntry:
+def history_from(row: Stored) -> HistoryEntry:
     """One version of a payment."""
     return HistoryEntry(
         payment_id=row["payment_id"],
@@ -113,7 +112,7 @@ def observation_row(observation: Observation) -> Row:
     }
 
 
-def observation_from(row: Mapping[str, Any]) -> Observation:
+def observation_from(row: Stored) -> Observation:
     """An observation with its place in the log; a row without a `sequence` is not numbered yet."""
     kind, state = row["command_kind"], row["command_state"]
     return Observation(
@@ -194,7 +193,7 @@ def callback_row(callback: Callback) -> Row:
     }
 
 
-def callback_from(row: Mapping[str, Any]) -> Callback:
+def callback_from(row: Stored) -> Callback:
     """A callback, its body exactly what was received."""
     return Callback(
         callback_id=row["callback_id"],

@@ -8,9 +8,9 @@ Texts that a provider wrote are kept without what no engine can hold: NUL and lo
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.domain.commands import Caller, Command, CommandKind, Operation, PreparedRequest
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
@@ -36,6 +36,13 @@ from gateway.domain.payments import (
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 
 Row = dict[str, Any]
+
+
+class Stored(Protocol):
+    """A row as it was read: by column name, from a driver, from SQLAlchemy or from JSON."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
+
 
 _SUMS = tuple(MoneySums.__dataclass_fields__)
 
@@ -84,7 +91,7 @@ def _flow_document(facts: Facts) -> str:
     )
 
 
-def _facts_from(flow: str, movements: Iterable[Mapping[str, Any]]) -> Facts:
+def _facts_from(flow: str, movements: Iterable[Stored]) -> Facts:
     known = json.loads(flow)
     return Facts(
         tuple(sorted((movement_from(row) for row in movements), key=lambda movement: movement.key)),
@@ -169,7 +176,7 @@ def payment_row(payment: Payment) -> Row:
     }
 
 
-def payment_from(row: Mapping[str, Any], movements: Iterable[Mapping[str, Any]]) -> Payment:
+def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
     """A payment from its row and the rows of its movements, in any order."""
     action = row["next_action"]
     return Payment(
@@ -233,7 +240,7 @@ def command_row(command: Command) -> Row:
     }
 
 
-def command_from(row: Mapping[str, Any]) -> Command:
+def command_from(row: Stored) -> Command:
     """A command; its reply is the bytes that were stored."""
     return Command(
         command_id=row["command_id"],
@@ -305,7 +312,7 @@ def operation_row(operation: Operation) -> Row:
     }
 
 
-def operation_from(row: Mapping[str, Any]) -> Operation:
+def operation_from(row: Stored) -> Operation:
     """An operation."""
     return Operation(
         operation_id=row["operation_id"],
@@ -354,7 +361,7 @@ def movement_row(tenant_id: str, payment_id: str, movement: Movement) -> Row:
     }
 
 
-def movement_from(row: Mapping[str, Any]) -> Movement:
+def movement_from(row: Stored) -> Movement:
     """A movement."""
     return Movement(
         account_id=row["account_id"],

@@ -3,14 +3,15 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, create_engine, event, literal
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from store.database import Result, Unit, checkout, edge
+from store.database import Places, Result, Unit, checkout, edge
 from store.sqlite_writer import Writer
 
 HotUnit = Callable[[sqlite3.Connection], Result]
@@ -49,10 +50,10 @@ class SqliteDatabase:
         checkout_timeout_s: float,
         busy_timeout_s: float,
         wait_s_max: float,
-        committed: Callable[[], None],
     ) -> None:
         self.clock_us = clock_us
         self._wait_s_max = wait_s_max
+        self._places = Places(pool_size, timeout_s=checkout_timeout_s)
         # isolation_level None: sqlite3 must not begin by itself; the writer says BEGIN IMMEDIATE, readers nothing.
         self._write_engine = create_engine(
             url.set(drivername="sqlite+pysqlite"),
@@ -68,7 +69,7 @@ class SqliteDatabase:
             "connect",
             lambda driver, _: set_pragmas(driver, busy_timeout_s=busy_timeout_s, read_only=True),
         )
-        self._writer = Writer(self._write_engine, wait_s_max=wait_s_max, committed=committed)
+        self._writer = Writer(self._write_engine, wait_s_max=wait_s_max)
 
     async def write(self, unit: Unit[Result]) -> Result:
         """A unit over SQLAlchemy, in the writer's next group."""
@@ -82,13 +83,19 @@ class SqliteDatabase:
 
     async def read(self, unit: Unit[Result]) -> Result:
         """A unit on one of the reading connections."""
-        async with edge(), asyncio.timeout(self._wait_s_max), self._read_engine.connect() as connection:
+        async with self._reading(), self._read_engine.connect() as connection:
             return await connection.run_sync(unit)
 
     async def fetch(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Every row of one SELECT, in a single hop to the reader's thread."""
-        async with edge(), asyncio.timeout(self._wait_s_max), checkout(self._read_engine) as driver:
+        async with self._reading(), checkout(self._read_engine) as driver:
             return list(await driver.execute_fetchall(statement, parameters))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
+        """A place among the readers, for a bounded time."""
+        async with edge(), asyncio.timeout(self._wait_s_max), self._places.take():
+            yield
 
     def now(self) -> ColumnElement[int]:
         return literal(self.clock_us())

@@ -44,11 +44,10 @@ class _Job:
 class Writer:
     """Owns the thread and its connection. `submit` belongs to the event loop that made it."""
 
-    def __init__(self, engine: Engine, *, wait_s_max: float, committed: Callable[[], None]) -> None:
-        """`wait_s_max` bounds a caller's wait; `committed` is called in the loop after each group's commit."""
+    def __init__(self, engine: Engine, *, wait_s_max: float) -> None:
+        """`wait_s_max` bounds a caller's wait, from handing in to hearing of the commit."""
         self._engine = engine
         self._wait_s_max = wait_s_max
-        self._committed = committed
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting = 0
@@ -120,7 +119,6 @@ class Writer:
                 job.future.set_result(job.result)
             else:
                 job.future.set_exception(job.failure)
-        self._committed()
 
 
 def _commit_together(jobs: Sequence[_Job], driver: sqlite3.Connection, connection: Connection) -> None:

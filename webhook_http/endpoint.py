@@ -1,6 +1,7 @@
 """One callback from head to answer: refuse early, read the raw bytes, verify, hand over, and only then say 200."""
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,6 +87,9 @@ class CallbackEndpoint:
             return _refused(refused)
         except ClientDisconnect:
             return _Outcome(CLIENT_GONE_STATUS, "CLIENT_GONE")
+        except Exception as error:  # noqa: BLE001  nothing was acknowledged: the provider sends it again
+            # Without the exception's text, which may quote what came.
+            return _refused(Refused(Refusal.DEFECT, f"{type(error).__name__} at {_place(error)}"))
         finally:
             self._under_way -= 1
             self._metrics.under_way.dec()
@@ -114,6 +118,11 @@ class CallbackEndpoint:
         if outcome.status == 503:
             response.headers["Retry-After"] = str(self._limits.retry_after_s)
         return response
+
+
+def _place(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.name}:{last.lineno}"
 
 
 def _refused(refused: Refused) -> _Outcome:

@@ -1,4 +1,4 @@
-"""Reading a request: the cheap refusals first, then the raw bytes, never more of them than the bound and never for ever."""
+"""Reading a request: what its head refuses, then the raw bytes, never more of them than the bound, never for ever."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ CHARSET = "charset=utf-8"
 def check_head(headers: Headers, body_bytes_max: int) -> None:
     """Refuse by the head alone. Raises Refused."""
     # With an encoding there would be two bodies, the signed one and the decoded one, and a bomb to defuse.
-    if headers.getlist("content-encoding") not in ([], ["identity"]):
+    if any(encoding.strip().lower() != "identity" for encoding in headers.getlist("content-encoding")):
         raise Refused(Refusal.ENCODED)
     if not _is_json(headers.getlist("content-type")):
         raise Refused(Refusal.BAD_CONTENT_TYPE)

@@ -24,10 +24,10 @@ class Refusal(Enum):
     FORGED = (401, "not authentic")
     STALE = (401, "not authentic")
     FUTURE = (401, "not authentic")
-    NO_SECRET = (401, "not authentic")  # a reason, not a credential
-    NOT_AUTHENTIC = (401, "not authentic")
+    NO_SECRET = (401, "not authentic")
     CROWDED = (503, "too much at once")
     VERIFIER_FAILED = (503, "not possible now")
+    DEFECT = (503, "not possible now")
     GATEWAY_UNREACHABLE = (503, "not possible now")
 
     # Members with equal values would be aliases of one another: the name joins in.

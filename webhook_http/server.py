@@ -35,8 +35,9 @@ async def serve(
 ) -> None:
     """Serve until told to stop, then finish what is under way within `drain_s_max`.
 
-    `ready(host, port)` is called once the address takes connections. With `stop` signals are its giver's affair; without
-    it SIGTERM and SIGINT stop. Raises OSError where the address is taken, ValueError where a provider has no verifier.
+    `ready(host, port)` is called once the address takes connections. With `stop` signals are its giver's affair;
+    without it SIGTERM and SIGINT stop. Raises OSError for an address that is taken, ValueError for a provider without a
+    verifier.
     """
     log = log or json_log()
     limits = settings.limits

@@ -4,15 +4,37 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from starlette.datastructures import Headers
 
-from providers.callbacks import CallbackRejected, CallbackSettings, CallbackVerifier, VerifiedEvent, build_verifier
+from providers.callbacks import (
+    CallbackRejected,
+    CallbackSettings,
+    CallbackVerifier,
+    Rejection,
+    VerifiedEvent,
+    build_verifier,
+)
 from providers.secret import Secret
 from webhook_http.refusals import Refusal, Refused
 
 EVENT_CHARACTERS_MAX = 255
 """Of an event's id and of its type, by the contract."""
+
+HEADERS_MAX = 20
+"""Of those that are handed over, by the contract."""
+
+REFUSAL_BY_REJECTION: Mapping[Rejection, Refusal] = MappingProxyType(
+    {
+        Rejection.UNSIGNED: Refusal.UNSIGNED,
+        Rejection.FORGED: Refusal.FORGED,
+        Rejection.STALE: Refusal.STALE,
+        Rejection.FUTURE: Refusal.FUTURE,
+        Rejection.NO_SECRET: Refusal.NO_SECRET,
+        Rejection.UNREADABLE: Refusal.UNREADABLE,
+    }
+)
 
 
 class Verification:
@@ -26,7 +48,7 @@ class Verification:
         for account in accounts:
             self._verifiers[account.provider, account.account_id] = build_verifier(account)
             if account.provider not in self._decoys:
-                nobody = replace(account, account_id="", secrets=(Secret(secrets.token_hex(32)),))
+                nobody = replace(account, account_id="nobody", secrets=(Secret(secrets.token_hex(32)),))
                 self._decoys[account.provider] = build_verifier(nobody)
 
     def knows(self, provider: str, account_id: str) -> bool:
@@ -56,7 +78,7 @@ class Verification:
             try:
                 await self._ask(decoy, body, headers)
             except Refused as refused:
-                if refused.refusal.status == Refusal.VERIFIER_FAILED.status:
+                if refused.refusal is Refusal.VERIFIER_FAILED:
                     raise
 
     async def _ask(self, verifier: CallbackVerifier, body: bytes, headers: Mapping[str, str]) -> VerifiedEvent:
@@ -64,9 +86,7 @@ class Verification:
             async with asyncio.timeout(self._seconds_max):
                 return await verifier.verify(body, headers, now_s=self._now_s())
         except CallbackRejected as rejected:
-            # A reason that this table does not know is not authentic either.
-            refusal = Refusal.__members__.get(rejected.reason.name, Refusal.NOT_AUTHENTIC)
-            raise Refused(refusal, str(rejected)) from None
+            raise Refused(REFUSAL_BY_REJECTION[rejected.reason], str(rejected)) from None
         except Exception as error:  # noqa: BLE001  a verifier's defect, or a certificate that does not come: nothing is
             # known of the callback then, so the provider has to send it again. Its text may quote the input.
             raise Refused(Refusal.VERIFIER_FAILED, type(error).__name__) from None
@@ -81,6 +101,3 @@ def signing_headers(provider: str, headers: Mapping[str, str]) -> dict[str, str]
     """Those that a signature is made of: by their name the provider's own, at most 20 of them."""
     own = [(name, value) for name, value in headers.items() if name.startswith(f"{provider}-")]
     return dict(own[:HEADERS_MAX])
-
-
-HEADERS_MAX = 20

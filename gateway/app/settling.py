@@ -85,7 +85,7 @@ def settlement_of(
     transitions = _transitions(before, after, moved, aggregate, commands, refunds)
     observations = announce(change, lesson.source, lesson.causation_id, lesson.snapshot, now_us)
     held = [each for each in judged if each.before.operation_id == lesson.operation_id]
-    changed = [each for each in judged if each.before != each.after and each not in held]
+    changed = [each for each in judged if each not in held and _is_ours_to_write(each)]
     if not (transitions or observations or held or lesson.callback or facts != before.facts):
         return None
     return Settlement(
@@ -118,7 +118,8 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
         )
     if said is not None:
         state, decline = said
-        after = replace(after, sent=Sent.YES)
+        # What went wrong on the way here is over once the provider's own object speaks.
+        after = replace(after, sent=Sent.YES, failure="" if lesson.snapshot else after.failure)
     elif own is not None and after.state in LIVE_COMMAND_STATES:
         state, decline = own.state, own.decline
     else:
@@ -127,14 +128,32 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
     return _Judged(operation, _with_provider_ids(after, facts, lesson))
 
 
+def _is_ours_to_write(each: _Judged) -> bool:
+    """Whether an operation that we do not hold changes: writing it ends its lease, and a call may be under that."""
+    moved = each.before.state is not each.after.state
+    return moved or (each.before != each.after and each.before.lease_until_us is None)
+
+
 def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> Operation:
-    """Take the edge if there is one. A reversal that is seen before its success is a failure: no money stayed moved."""
-    if state is CommandState.REVERSED and operation.state in LIVE_COMMAND_STATES:
-        state = CommandState.FAILED
-    if state is operation.state or state not in COMMAND_EDGES[operation.state]:
+    """Take the edge if there is one."""
+    state = _reached(operation.state, state)
+    if state is operation.state:
         return operation
     reserved = operation.reserved_minor if state in RESERVING_STATES else 0
     return replace(operation, state=state, decline=decline, reserved_minor=reserved)
+
+
+def _reached(before: CommandState, said: CommandState) -> CommandState:
+    """Where `said` leads from `before`, if anywhere.
+
+    A reversal that is seen before its success is a failure: no money stayed moved. A failure after a success (a refund
+    that the bank sent back) is a reversal.
+    """
+    if said is CommandState.REVERSED and before in LIVE_COMMAND_STATES:
+        said = CommandState.FAILED
+    elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
+        said = CommandState.REVERSED
+    return said if said in COMMAND_EDGES[before] else before
 
 
 def _with_provider_ids(operation: Operation, facts: Facts, lesson: Lesson) -> Operation:
@@ -205,7 +224,10 @@ def _refunds_after(aggregate: Aggregate, payment: Payment, operations: list[Oper
     foreign = [m for m in payment.facts.movements if m.kind is MovementKind.REFUND and m.operation_id not in ours]
     by_provider_id = {refund.provider_refund_id: refund for refund in aggregate.refunds if refund.provider_refund_id}
     for movement in foreign:
-        changed.extend(_adopted(by_provider_id.get(movement.provider_movement_id), movement, payment, now_us))
+        known = by_provider_id.get(movement.provider_movement_id)
+        # One of ours follows its operation alone, also where the provider's object has lost our reference.
+        if known is None or known.origin is Origin.PROVIDER:
+            changed.extend(_adopted(known, movement, payment, now_us))
     return changed
 
 
@@ -234,7 +256,7 @@ def _adopted(known: Refund | None, movement: Movement, payment: Payment, now_us:
             provider_refund_id=movement.provider_movement_id,
         )
         return [refund]
-    after = replace(known, state=state, amount_minor=movement.amount_minor)
+    after = replace(known, state=_reached(known.state, state), amount_minor=movement.amount_minor)
     return [replace(after, updated_time_us=now_us)] if after != known else []
 
 

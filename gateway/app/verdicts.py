@@ -12,7 +12,7 @@ from gateway.domain.errors import Sent
 from gateway.domain.movements import Attempt, AttemptStatus, Closure, Facts, Movement, MovementKind, MovementStatus
 from gateway.domain.payments import ConfirmationMethod, PaymentTerms
 from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Outcome, Snapshot
-from gateway.domain.states import CommandState
+from gateway.domain.states import LIVE_COMMAND_STATES, CommandState
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,15 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
                 result_id=result_id,
             )
         case Declined(decline=decline, snapshot=snapshot):
-            usable = snapshot if snapshot and not mismatch(operation.account_id, terms, snapshot) else None
+            lie = mismatch(operation.account_id, terms, snapshot) if snapshot else ""
+            if lie:
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
+            if snapshot and snapshot.unmapped:
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
             if may_have_arrived:
                 failure = f"declined on a resend: {decline.provider_code or decline.reason}"
-                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, snapshot=usable)
-            return Verdict(CommandState.FAILED, Sent.YES, decline=decline, snapshot=usable)
+                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, snapshot=snapshot)
+            return Verdict(CommandState.FAILED, Sent.YES, decline=decline, snapshot=snapshot)
         case NotSent(failure=failure):
             state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
             return Verdict(state, operation.sent, failure=failure)
@@ -99,8 +103,10 @@ def verdict_of_facts(
         case CommandKind.REFUND:
             return _movement_verdict(operation, facts, MovementKind.REFUND)
         case CommandKind.CANCEL:
+            # A closure carries no operation id: it speaks for a cancellation under way, not for one that has ended.
+            live = operation.state in LIVE_COMMAND_STATES
             cancelled = any(view.closure is Closure.CANCELLED for view in facts.objects)
-            return (CommandState.SUCCEEDED, None) if cancelled else None
+            return (CommandState.SUCCEEDED, None) if live and cancelled else None
 
 
 def _entry_verdict(

@@ -22,7 +22,8 @@ from gateway.domain.states import CommandState, DisputeState, PaymentState
 class MoneySums:
     """Sums of movements in minor units; `refunded` includes pending refunds, `disputed` is open and lost.
 
-    `authorized_open` is what is held and not closed, whether captured from or not.
+    `authorized_open` is what is held and not closed, whether captured from or not, less what a capture took and lost
+    again: a reversed capture does not refill the hold that it came from.
     """
 
     authorized_minor: int = 0
@@ -39,9 +40,11 @@ def derive_sums(facts: Facts) -> MoneySums:
     """The amounts of a payment; every one is a sum of movements."""
     total = facts.total_minor
     kind, status = MovementKind, MovementStatus
+    closed_minor = total(kind.AUTHORIZATION, status.EXPIRED, status.RELEASED)
+    used_up_minor = max(0, total(kind.CAPTURE, status.REVERSED) - closed_minor)
     return MoneySums(
         authorized_minor=total(kind.AUTHORIZATION, status.SUCCEEDED, status.EXPIRED, status.RELEASED),
-        authorized_open_minor=total(kind.AUTHORIZATION, status.SUCCEEDED),
+        authorized_open_minor=max(0, total(kind.AUTHORIZATION, status.SUCCEEDED) - used_up_minor),
         captured_minor=total(kind.CAPTURE, status.SUCCEEDED),
         capture_pending_minor=total(kind.CAPTURE, status.PENDING),
         refunded_minor=total(kind.REFUND, status.SUCCEEDED, status.PENDING),
@@ -82,7 +85,7 @@ def _money_state(facts: Facts) -> PaymentState | None:
         return PaymentState.REFUNDED
     if refunded > 0:
         return PaymentState.PARTIALLY_REFUNDED
-    if _has_open_hold(facts) and sums.captured_minor < sums.authorized_open_minor:
+    if sums.captured_minor < sums.authorized_open_minor:
         return PaymentState.PARTIALLY_CAPTURED
     return PaymentState.CAPTURED
 
@@ -91,7 +94,7 @@ def _flow_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
     closures = {view.closure for view in facts.objects}
     if closures and Closure.OPEN not in closures:
         return PaymentState.CANCELLED if Closure.CANCELLED in closures else PaymentState.EXPIRED
-    if _has_open_hold(facts):
+    if derive_sums(facts).authorized_open_minor > 0:
         return PaymentState.AUTHORIZED
     holds = _of(facts, MovementKind.AUTHORIZATION)
     captures = _of(facts, MovementKind.CAPTURE)
@@ -125,7 +128,3 @@ def _attempt_state(facts: Facts, entry: Collection[CommandState]) -> PaymentStat
 
 def _of(facts: Facts, kind: MovementKind) -> list[Movement]:
     return [movement for movement in facts.movements if movement.kind is kind]
-
-
-def _has_open_hold(facts: Facts) -> bool:
-    return any(m.status is MovementStatus.SUCCEEDED for m in _of(facts, MovementKind.AUTHORIZATION))

@@ -16,8 +16,8 @@ _CODES_BY_EXPONENT = {
     "GBP GEL GHC GHS GIP GMD GTQ GWP GYD HKD HNL HRK HTG HUF IDR IEP ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP "
     "LKR LRD LSL LTL LVL MAD MDL MGA MKD MMK MNT MOP MRO MRU MTL MUR MVR MWK MXN MXV MYR MZM MZN NAD NGN NIO NLG NOK "
     "NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDD SDG SEK SGD SHP SIT SKK SLE SLL SOS SRD SRG SSP "
-    "STD STN SVC SYP SZL THB TJS TMM TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VEB VEF VES WST XCD XCG YER YUM "
-    "ZAR ZMK ZMW ZWD ZWG ZWL",
+    "STD STN SVC SYP SZL THB TJS TMM TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VEB VEF VES WST XAD XCD XCG YER "
+    "YUM ZAR ZMK ZMW ZWD ZWG ZWL",
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }
@@ -53,7 +53,7 @@ class Money:
         if type(self.amount_minor) is not int:
             raise MoneyError(f"amount_minor must be an integer, not {type(self.amount_minor).__name__}")
         if self.currency not in CURRENCY_EXPONENTS:
-            raise MoneyError(f"currency {self.currency!r} is not an ISO 4217 code")
+            raise MoneyError(f"currency {self.currency[:8]!r} is not an ISO 4217 code")
         if not 0 <= self.amount_minor <= amount_minor_max(self.currency):
             raise MoneyError(
                 f"amount_minor {self.amount_minor} is outside 0 to {amount_minor_max(self.currency)} {self.currency}"

@@ -56,7 +56,13 @@ _ORDER = {
         MovementStatus.RELEASED,
     ),
     MovementKind.CAPTURE: _MONEY,
-    MovementKind.REFUND: _MONEY,
+    # A bank can send a refund back after it had succeeded: providers call that failed too, and never succeed it again.
+    MovementKind.REFUND: (
+        MovementStatus.PENDING,
+        MovementStatus.SUCCEEDED,
+        MovementStatus.FAILED,
+        MovementStatus.REVERSED,
+    ),
     MovementKind.FEE: _MONEY,
     MovementKind.DISPUTE: (
         MovementStatus.INQUIRY,
@@ -114,8 +120,9 @@ class Movement:
     def origin(self) -> Origin:
         return Origin.OBOL if self.operation_id else Origin.PROVIDER
 
-    def _strength(self) -> tuple[int, int, int, str]:
-        return (RANKS[self.kind, self.status], self.amount_minor, self.provider_time_us or 0, self.reason)
+    def _strength(self) -> tuple[int, int, bool, int, str]:
+        time_us = self.provider_time_us
+        return (RANKS[self.kind, self.status], self.amount_minor, time_us is not None, time_us or 0, self.reason)
 
     def merge(self, other: "Movement") -> "Movement":
         """The stronger of two views of one movement. Raises FactError where they cannot be the same movement."""

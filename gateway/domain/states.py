@@ -86,15 +86,18 @@ _OPEN = frozenset({_P.REQUIRES_ACTION, _P.PROCESSING, _P.AUTHORIZED, _P.FAILED, 
 PAYMENT_EDGES = MappingProxyType(
     {
         _P.CREATED: _OPEN | _CLOSED | _MONEY,
-        _P.REQUIRES_ACTION: _OPEN | _CLOSED | _MONEY,
-        _P.PROCESSING: _OPEN | _CLOSED | _MONEY,
+        # A failover's next object, still unconfirmed, begins the payment anew.
+        _P.REQUIRES_ACTION: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
+        _P.PROCESSING: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
         _P.AUTHORIZED: _OPEN | _CLOSED | _MONEY,
-        _P.FAILED: _OPEN | _CLOSED | _MONEY,
+        # A create held for never executed can turn out to have made an object that nobody has confirmed yet.
+        _P.FAILED: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
         # An unknown confirm that proves never to have arrived leaves the payment as it was before it.
         _P.UNKNOWN: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
+        # An object can close while a confirm of it is unanswered (UNKNOWN outranks that), and another can be open.
         # Money after a final answer is a contradiction, observed as such, and never refused.
-        _P.CANCELLED: _MONEY | {_P.FAILED},
-        _P.EXPIRED: _MONEY | {_P.CANCELLED, _P.FAILED},
+        _P.CANCELLED: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
+        _P.EXPIRED: _OPEN | _CLOSED | _MONEY | {_P.CREATED},
         # A reversed capture can take all of a payment's money away again; a reversed refund gives it back.
         _P.PARTIALLY_CAPTURED: _MONEY | _OPEN | _CLOSED,
         _P.CAPTURED: _MONEY | _OPEN | _CLOSED,
@@ -102,7 +105,7 @@ PAYMENT_EDGES = MappingProxyType(
         _P.REFUNDED: _MONEY | _OPEN | _CLOSED,
     }
 )
-"""From where a payment's derived state may go where. Nothing returns to CREATED but an UNKNOWN proved absent."""
+"""From where a payment's derived state may go where. What held or moved money never returns to CREATED."""
 
 _D = DisputeState
 
@@ -110,7 +113,8 @@ DISPUTE_EDGES = MappingProxyType(
     {
         _D.NONE: frozenset({_D.INQUIRY, _D.OPEN, _D.WON, _D.LOST}),
         _D.INQUIRY: frozenset({_D.NONE, _D.OPEN, _D.WON, _D.LOST}),
-        _D.OPEN: frozenset({_D.WON, _D.LOST}),
+        # Of two disputes, one ends and the other is still an inquiry.
+        _D.OPEN: frozenset({_D.INQUIRY, _D.WON, _D.LOST}),
         _D.WON: frozenset({_D.INQUIRY, _D.OPEN, _D.LOST}),
         _D.LOST: frozenset({_D.INQUIRY, _D.OPEN, _D.WON}),
     }

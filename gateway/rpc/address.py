@@ -20,6 +20,10 @@ class AddressRefused(ValueError):
     """The server may not, or cannot, listen there. One line, which names the setting and what to do."""
 
 
+class AddressTaken(AddressRefused):
+    """Somebody listens there already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A TCP address, `host` being an IP literal and `port` 0 for a free one; or a Unix socket, where one is set.
@@ -70,14 +74,14 @@ def unix(path: Path, setting: str) -> Address:
 
 
 def check_free(address: Address, setting: str) -> None:
-    """Raise AddressRefused where somebody listens at `address` already.
+    """Raise AddressTaken where somebody listens at `address` already.
 
     Asked exclusively: a server that allows SO_REUSEPORT would otherwise join the port of another one in silence, and
     gRPC removes a Unix socket that another server still listens on.
     """
     if address.unix_socket is not None:
         if _answers(address.unix_socket):
-            raise AddressRefused(f"{setting}: {address} is in use: another process listens there")
+            raise AddressTaken(f"{setting}: {address} is in use: another process listens there")
         return
     with closing(_tcp(address)) as probe:
         _bind(probe, address, setting)
@@ -109,15 +113,12 @@ def _bind(probe: socket.socket, address: Address, setting: str) -> None:
     try:
         probe.bind((address.host, address.port))
     except OSError as error:
-        raise AddressRefused(_why_not(error, address, setting)) from None
-
-
-def _why_not(error: OSError, address: Address, setting: str) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"{setting}: port {address.port} is in use: stop the process that listens there, or choose another port"
-    if error.errno == errno.EACCES:
-        return f"{setting}: port {address.port} needs privileges: choose one above 1023"
-    return f"{setting}: cannot listen at {address}: {error.strerror}"
+        if error.errno == errno.EADDRINUSE:
+            mend = "stop the process that listens there, or choose another port"
+            raise AddressTaken(f"{setting}: port {address.port} is in use: {mend}") from None
+        if error.errno == errno.EACCES:
+            raise AddressRefused(f"{setting}: port {address.port} needs privileges: choose one above 1023") from None
+        raise AddressRefused(f"{setting}: cannot listen at {address}: {error.strerror}") from None
 
 
 def _answers(path: Path) -> bool:

@@ -1,7 +1,6 @@
 """`obol.v1.BillingObservation`: translates, and nothing else. The order is the contract's."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from gateway.app.clock import Clock
 from gateway.app.observing import Beat, Observing
@@ -35,13 +34,12 @@ class BillingObservation:
     async def WatchObservations(
         self, request: pb.WatchObservationsRequest, call: Call
     ) -> AsyncGenerator[pb.WatchObservationsResponse, None]:
-        async with aclosing(self._observing.watch(call.caller, request.consumer, request.cursor)) as seen:
-            async for each in seen:
-                if isinstance(each, Beat):
-                    beat = pb.Heartbeat(cursor=each.cursor, time=time_to_proto(self._clock.now_us()))
-                    yield pb.WatchObservationsResponse(heartbeat=beat)
-                else:
-                    yield pb.WatchObservationsResponse(observation=observation_to_proto(each))
+        async for each in self._observing.watch(call.caller, request.consumer, request.cursor):
+            if isinstance(each, Beat):
+                beat = pb.Heartbeat(cursor=each.cursor, time=time_to_proto(self._clock.now_us()))
+                yield pb.WatchObservationsResponse(heartbeat=beat)
+            else:
+                yield pb.WatchObservationsResponse(observation=observation_to_proto(each))
 
     async def ListObservations(self, request: pb.ListObservationsRequest, call: Call) -> pb.ListObservationsResponse:
         observations, cursor = await self._observing.list(

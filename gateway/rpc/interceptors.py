@@ -112,7 +112,7 @@ class Edge:
         """All calls that the limits allow at a time."""
         return self._limits.calls_max + self._limits.streams_max
 
-    def handlers(self, service: Service) -> Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]:
+    def handlers(self, service: Service) -> "Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]":
         """A handler for each RPC of `service`, by name. Raises AttributeError where the servicer lacks one."""
         return {descriptor.name: self._handler(descriptor, service) for descriptor in service.descriptor.methods}
 
@@ -122,7 +122,7 @@ class Edge:
         for task in self._streams:
             task.cancel()
 
-    def _handler(self, descriptor: MethodDescriptor, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def _handler(self, descriptor: MethodDescriptor, service: Service) -> "grpc.RpcMethodHandler[bytes, bytes]":
         # No (de)serializers: bytes are parsed inside the wrapper, where a failure finds the error table, and a stored
         # reply leaves as it was stored.
         method = _Method.of(descriptor, service.needs)

@@ -7,7 +7,9 @@ The overall service ("") and each of ours follow the database. A provider accoun
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import grpc
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import OVERALL_HEALTH, aio
@@ -27,6 +29,34 @@ class ReadinessPace:
     ping_s_max: float = 2.0
 
 
+class _Health(aio.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
+    """The standard health service, whose watchers can be told to go: left alone they would hold up a drain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watchers: set[asyncio.Task[Any]] = set()
+        self._ending = False
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._watchers.add(task)
+        try:
+            await super().Watch(request, context)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            task.uncancel()
+        finally:
+            self._watchers.discard(task)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "this gateway is about to stop")
+
+    def end_watches(self) -> None:
+        self._ending = True
+        for task in self._watchers:
+            task.cancel()
+
+
 class Readiness:
     """Keeps the health service right: `ready` is the runtime's own word, `ping` raises where the database is lost."""
 
@@ -39,7 +69,7 @@ class Readiness:
         accounts: Accounts,
         pace: ReadinessPace | None = None,
     ) -> None:
-        self.servicer = aio.HealthServicer()
+        self.servicer = _Health()
         self._services: Sequence[str] = (OVERALL_HEALTH, *services)
         self._ping = ping
         self._ready = ready
@@ -68,6 +98,10 @@ class Readiness:
     async def withdraw(self) -> None:
         """NOT_SERVING for everything, for good."""
         await self.servicer.enter_graceful_shutdown()
+
+    def end_watches(self) -> None:
+        """End the streams of those who watch the health, who know by now."""
+        self.servicer.end_watches()
 
     async def _is_ready(self) -> bool:
         if not self._ready():

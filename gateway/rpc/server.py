@@ -9,10 +9,11 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from gateway.rpc.address import Address, AddressRefused
+from gateway.rpc.address import Address, AddressTaken
 from gateway.rpc.interceptors import Edge, Service
 from gateway.rpc.readiness import Readiness
 
+TELL_S = 0.05
 HEALTH_AND_REFLECTION_MAX = 256
 """Calls of health and reflection at a time, beyond what the edge admits: an overload must not look like a death."""
 
@@ -67,11 +68,11 @@ class RpcServer:
         reflection.enable_server_reflection((*names, health, reflection.SERVICE_NAME), self._server)
 
     async def start(self, address: Address) -> Address:
-        """Listen; the address with the port that it got. Raises AddressRefused."""
+        """Listen; the address with the port that it got. Raises AddressTaken."""
         try:
             port = self._server.add_insecure_port(address.target)
         except RuntimeError:
-            raise AddressRefused(f"cannot listen at {address}: the port was taken a moment ago") from None
+            raise AddressTaken(f"cannot listen at {address}: the port was taken a moment ago") from None
         # Before the first call, so that nobody is told of a health that nobody has looked at.
         await self._readiness.check()
         await self._server.start()
@@ -83,8 +84,10 @@ class RpcServer:
         await self._readiness.withdraw()
         if self._watching is not None:
             self._watching.cancel()
-        await asyncio.sleep(announce_s)
+        # At least one turn of the loop, so that those who watch the health are told before their streams end.
+        await asyncio.sleep(max(announce_s, TELL_S))
         self._edge.end_streams()
+        self._readiness.end_watches()
         await self._server.stop(grace_s)
 
 

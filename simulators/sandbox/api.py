@@ -61,13 +61,12 @@ class Api:
         body = await read_body(request, sandbox.settings.bounds.body_bytes_max)
         fingerprint = fingerprint_of(request.method, str(request.url.path), body)
         stored = sandbox.keys.claim(account.id, key, fingerprint, sandbox.settings.clock())
-        drawn = sandbox.faults.draw("POST", request.url.path, verb.name)
         hold = sandbox.faults.holding()
         if stored is not None:
-            return await self._replay(stored, drawn, hold)
+            return await self._replay(stored, sandbox.faults.draw("POST", request.url.path, verb.name), hold)
         try:
             asked = Asked(account.id, key, request.path_params.get("id", ""), parsed(body, verb.fields))
-            fault = self._token_fault(verb, asked) or drawn
+            fault = self._token_fault(verb, asked) or sandbox.faults.draw("POST", request.url.path, verb.name)
             if fault is not None and fault.name == "stall":
                 # Held with its key in progress, as a request is that a slow queue delivers after its caller gave up.
                 await hold(sandbox.settings.hang_seconds)

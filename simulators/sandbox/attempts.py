@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from simulators.effects import Origin, effect_of
-from simulators.sandbox.changes import Change, Moment, evolved, with_due, without_due
+from simulators.sandbox.changes import Change, Moment, bounded, evolved, with_due, without_due
 from simulators.sandbox.outcomes import DECLINES, outcome_for
 from simulators.sandbox.payment import (
     Attempt,
@@ -51,6 +51,7 @@ def confirmed(
     """One attempt with a payment method. Raises Refusal `payment_not_confirmable`, or for an unknown method."""
     if payment.status not in CONFIRMABLE:
         raise refused("payment_not_confirmable", f"A payment that is {payment.status} cannot be confirmed.")
+    bounded("attempts", payment.attempt)
     method = token or payment.payment_method
     outcome = outcome_for(method, payment.amount)
     trying = replace(
@@ -59,7 +60,7 @@ def confirmed(
         return_url=return_url or payment.return_url,
         attempt=payment.attempt + 1,
         attempt_metadata=metadata,
-        attempts=(*payment.attempts, Attempt(payment.attempt + 1, "processing", metadata.get("obol_operation"))),
+        attempts=(*abandoned(payment), Attempt(payment.attempt + 1, "processing", metadata.get("obol_operation"))),
         attempt_key=key,
         next_action=None,
     )
@@ -113,6 +114,14 @@ def fees_with(payment: Payment, moment: Moment, amount: int) -> tuple[Fee, ...]:
     """The payment's fees and the fee for one more capture, if the provider charges any."""
     fee = amount * moment.terms.fee_basis_points // 10_000
     return (*payment.fees, Fee(moment.mint("sfee"), fee)) if fee else payment.fees
+
+
+def abandoned(payment: Payment) -> tuple[Attempt, ...]:
+    """The payment's attempts, with a redirect that nobody will follow any more at its end: it failed."""
+    if payment.status != "requires_action":
+        return payment.attempts
+    message, advice = DECLINES["authentication_failed"]
+    return _attempts(payment, "failed", Decline("authentication_failed", message, advice, payment.attempt))
 
 
 def dispute_due(payment: Payment, moment: Moment, capture_id: str) -> Payment:

@@ -12,7 +12,11 @@ from typing import Any
 
 from simulators.effects import Effect
 from simulators.sandbox.payment import Due, Payment
+from simulators.sandbox.refusals import refused
 from simulators.sandbox.settings import Terms
+
+# Of each kind: a payment is answered, journalled and delivered whole.
+MOVEMENTS_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Change:
 def evolved(payment: Payment, moment: Moment, **fields: Any) -> Payment:
     """The payment's next version with these fields."""
     return replace(payment, version=payment.version + 1, updated=moment.seconds, **fields)
+
+
+def bounded(what: str, count: int) -> None:
+    """Raises Refusal `too_many_<what>` where a payment has MOVEMENTS_MAX of them already."""
+    if count >= MOVEMENTS_MAX:
+        raise refused(f"too_many_{what}", f"A payment has at most {MOVEMENTS_MAX} {what}.")
 
 
 def with_due(payment: Payment, moment: Moment, seconds: float | None, action: Any, target: str) -> tuple[Due, ...]:

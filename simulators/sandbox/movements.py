@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from simulators.effects import Effect, Origin, effect_of
-from simulators.sandbox.attempts import CONFIRMABLE, dispute_due, fees_with
-from simulators.sandbox.changes import Change, Moment, evolved, with_due, without_due
-from simulators.sandbox.outcomes import outcome_for
+from simulators.sandbox.attempts import CONFIRMABLE, abandoned, dispute_due, fees_with
+from simulators.sandbox.changes import Change, Moment, bounded, evolved, with_due, without_due
+from simulators.sandbox.outcomes import DECLINES, outcome_for
 from simulators.sandbox.payment import (
     Capture,
+    Decline,
     Dispute,
     DisputeStatus,
     Payment,
@@ -57,6 +58,7 @@ def captured(
     taken = held.amount_capturable if amount is None else amount
     if taken > held.amount_capturable:
         raise refused("amount_too_large", f"Only {held.amount_capturable} is left to capture.", "amount")
+    bounded("captures", len(payment.captures))
     left = held.amount_capturable - taken
     closed = final or left == 0
     capture = Capture(moment.mint("scap"), taken, "succeeded", final, metadata, moment.seconds, key)
@@ -92,6 +94,7 @@ def cancelled(
         status=status,
         cancellation_reason=reason,
         cancellation_metadata=metadata,
+        attempts=abandoned(payment),
         next_action=None,
     )
     return Change(after, ("payment.cancelled",), effects)
@@ -104,7 +107,8 @@ def expired(payment: Payment, moment: Moment) -> Change:
     closed, effects = _closed(payment, "provider", {}, None)
     if closed.authorization is not None and effects:
         closed = replace(closed, authorization=replace(closed.authorization, status="expired"))
-    after = evolved(closed, moment, status="captured" if payment.captured else "expired", next_action=None)
+    status = "captured" if payment.captured else "expired"
+    after = evolved(closed, moment, status=status, attempts=abandoned(payment), next_action=None)
     return Change(after, ("payment.expired",), effects)
 
 
@@ -121,6 +125,7 @@ def refunded(
     given = payment.refundable if amount is None else amount
     if given > payment.refundable or given <= 0:
         raise refused("refund_exceeds_captured", f"Only {payment.refundable} is left to refund.", "amount")
+    bounded("refunds", len(payment.refunds))
     behaviour = "succeeds" if origin == "dashboard" else outcome_for(payment.payment_method, payment.amount).refund
     status: RefundStatus = "pending" if behaviour == "pends" else "succeeded"
     refund = Refund(moment.mint("sref"), given, status, reason, metadata, moment.seconds, key)
@@ -154,8 +159,8 @@ def capture_reversed(payment: Payment, moment: Moment, capture_id: str | None) -
     capture = found[-1]
     moved = tuple(replace(each, status="reversed") if each.id == capture.id else each for each in payment.captures)
     after = evolved(payment, moment, captures=moved)
-    if not after.captured and after.status == "captured":
-        after = replace(after, status="cancelled", cancellation_reason="capture_reversed")
+    if not after.captured:
+        after = _reopened(after)
     effect = effect_of("reversal", payment, capture.id, capture.amount, "provider")
     return Change(after, ("payment.updated",), (effect,))
 
@@ -167,6 +172,7 @@ def disputed(payment: Payment, moment: Moment, amount: int | None, status: Dispu
         raise refused("dispute_exceeds_captured", f"Only {payment.captured} was captured.", "amount")
     if status not in ("inquiry", "open"):
         raise refused("dispute_step_refused", f"A dispute cannot begin as {status}.", "status")
+    bounded("disputes", len(payment.disputes))
     dispute = Dispute(moment.mint("sdis"), asked, status, reason, moment.seconds)
     after = evolved(payment, moment, disputes=(*payment.disputes, dispute))
     effect = effect_of("dispute", payment, dispute.id, asked, "provider")
@@ -186,6 +192,20 @@ def dispute_moved(payment: Payment, moment: Moment, dispute_id: str, status: Dis
         effects = (effect_of("reversal", payment, dispute_id, dispute.amount, "provider"),)
     event = "dispute.updated" if status == "open" else "dispute.closed"
     return Change(evolved(payment, moment, disputes=moved), (event,), effects)
+
+
+def _reopened(payment: Payment) -> Payment:
+    """A payment whose money all went back: authorized while some is capturable, else open for another method."""
+    held = payment.authorization
+    if held is not None and held.amount_capturable:
+        return replace(payment, status="authorized")
+    message, advice = DECLINES["processing_failed"]
+    return replace(
+        payment,
+        status="requires_payment_method",
+        authorization=held and replace(held, status="released"),
+        last_decline=Decline("processing_failed", message, advice, payment.attempt),
+    )
 
 
 def _closed(

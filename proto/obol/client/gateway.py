@@ -95,13 +95,13 @@ class PaymentGatewayClient:
         return self._query(self._stub.GetPaymentTimeline, request, options, READ_TIMEOUT_S)
 
     def _command(
-        self, method: grpc.UnaryUnaryMultiCallable[Request, Reply], request: Request, options: CallOptions
+        self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, options: CallOptions
     ) -> Reply:
         return _answer(method, request, self._caller, options, COMMAND_TIMEOUT_S, command=True)
 
     def _query(
         self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Reply],
+        method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
         request: Request,
         options: CallOptions,
         timeout_s: float,
@@ -159,7 +159,7 @@ class BillingObservationClient:
 
     def _query(
         self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Reply],
+        method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
         request: Request,
         options: CallOptions,
         timeout_s: float,
@@ -194,7 +194,7 @@ class Watch:
 
 
 def _answer(
-    method: grpc.UnaryUnaryMultiCallable[Request, Reply],
+    method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
     request: Request,
     caller: Caller | None,
     options: CallOptions,

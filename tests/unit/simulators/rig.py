@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
@@ -46,11 +46,10 @@ class Caller:
 
     def __init__(self, session: aiohttp.ClientSession, url: str, api_key: str) -> None:
         self._session, self.url, self.api_key = session, url, api_key
-        self._numbers = itertools.count()
 
     async def post(self, path: str, body: Any = None, key: str | None = None) -> Reply:
         """POST with an idempotency key, a fresh one unless given."""
-        sent = f"key-{next(self._numbers)}" if key is None else key
+        sent = str(uuid4()) if key is None else key
         return await self._asked("POST", path, json={} if body is None else body, headers={"Idempotency-Key": sent})
 
     async def get(self, path: str) -> Reply:

@@ -128,6 +128,21 @@ async def test_the_customer_decides_a_redirect(caller: Caller, token: str, outco
     assert effects == [("op_1", "customer")] * (status == "captured")
 
 
+@pytest.mark.parametrize("end", ["confirm", "cancel"])
+async def test_a_redirect_that_is_given_up_has_failed(caller: Caller, end: str) -> None:
+    """Each attempt is told with its operation and its end; one that was left for another or cancelled has failed."""
+    asked = (await caller.pay("card_requires_action", metadata={"obol_operation": "op_1"})).body
+    told = [(each["number"], each["status"], each["operation"]) for each in asked["attempts"]]
+    assert told == [(1, "requires_action", "op_1")]
+    more = {"metadata": {"obol_operation": "op_2"}}
+    ended = (await caller.post(f"/v1/payments/{asked['id']}/{end}", more)).body
+    assert (ended["attempts"][0]["status"], ended["attempts"][0]["decline"]["code"]) == (
+        "failed",
+        "authentication_failed",
+    )
+    assert [each["operation"] for each in ended["attempts"]] == ["op_1", "op_2"][: 1 + (end == "confirm")]
+
+
 async def test_a_wrong_amount_is_in_the_answer_only(caller: Caller) -> None:
     """The answer and its replay tell another amount; the books have the right one."""
     wrong = await caller.pay("card_wrong_amount_answer", "same")

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from simulators.sandbox import changes
 from simulators.sandbox.settings import Bounds, Terms
 from tests.unit.simulators.rig import Caller, Clock, Opened, until
 
@@ -107,6 +108,36 @@ async def test_the_provider_acts_by_itself(
     assert (await caller.control(f"/payments/{paid}/{step}", body)).status == 200
     added = [(each["kind"], each["origin"], each["operation"]) for each in (await caller.effects())[1:]]
     assert added == ([] if kind is None else [(kind, origin, None)])
+
+
+@pytest.mark.parametrize("capture", ["automatic", "manual"])
+async def test_a_reversed_capture_leaves_the_payment_open_for_another_method(caller: Caller, capture: str) -> None:
+    """Money that the bank took back closes the authorization; the payment can be paid in another way."""
+    paid = (await caller.pay(capture=capture)).body["id"]
+    if capture == "manual":
+        await caller.post(f"/v1/payments/{paid}/capture")
+    taken_back = (await caller.control(f"/payments/{paid}/reverse-capture")).body
+    assert (taken_back["status"], taken_back["captures"][0]["status"]) == ("requires_payment_method", "reversed")
+    assert (taken_back["authorization"] or {"status": "released"})["status"] == "released"
+    again = (await caller.post(f"/v1/payments/{paid}/confirm", {"payment_method": "card_ok"})).body
+    assert (again["status"], again["attempt"]) == ("captured" if capture == "automatic" else "authorized", 2)
+
+
+async def test_a_reversed_part_leaves_the_rest_capturable(caller: Caller) -> None:
+    """While the authorization is open, a reversal takes the payment back to authorized."""
+    held = await caller.authorized(amount=1000)
+    await caller.post(f"/v1/payments/{held}/capture", {"amount": 400, "final": False})
+    taken_back = (await caller.control(f"/payments/{held}/reverse-capture")).body
+    assert (taken_back["status"], taken_back["authorization"]["amount_capturable"]) == ("authorized", 600)
+
+
+async def test_a_payment_has_a_bounded_history(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its bound a payment takes no more refunds, and says so."""
+    monkeypatch.setattr(changes, "MOVEMENTS_MAX", 2)
+    paid = (await caller.pay()).body["id"]
+    codes = [(await caller.post(f"/v1/payments/{paid}/refunds", {"amount": 1})).status for _ in range(2)]
+    refused = await caller.post(f"/v1/payments/{paid}/refunds", {"amount": 1})
+    assert (codes, refused.code) == ([200, 200], "too_many_refunds")
 
 
 async def test_a_dispute_takes_legal_steps_only(caller: Caller) -> None:

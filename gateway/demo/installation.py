@@ -1,0 +1,215 @@
+"""An installation of its own: a sandbox, gateways and a sidecar as real processes, out of one directory.
+
+    with Installation(directory) as installed:
+        installed.start()
+        channel(installed.target)
+
+Everything that they keep lies in the directory: obol.toml, data/obol.db, data/sandbox/effects.jsonl, and a log each.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.demo.process import Process, stop_all, wait_until
+from obol.client import channel
+
+HOST = "127.0.0.1"
+ACCOUNT = "acct_main"
+READY_S_MAX = 60.0
+PROBE_S = 1.0
+STOP_S = 5.0
+# Below what operating systems give to outgoing connections, so that a port stays free while its process restarts.
+PORTS = range(20_000, 32_000)
+PORTS_TRIED_MAX = 500
+
+_CONFIG = """\
+data_dir = {data}
+
+[webhooks]
+port = {webhooks}
+gateway = {gateways}
+
+[metrics]
+enabled = false
+
+[drain]
+grace_s = 2.0
+
+[providers.{account}]
+provider = "sandbox"
+base_url = {sandbox}
+api_key = "sandbox-key-main"
+webhook_secrets = ["sandbox-signing-main"]
+default = true
+"""
+
+
+class Installation:
+    """One sandbox, `gateways` gateways on one database, one sidecar; leaving the block ends them all.
+
+    `database_url` of a migrated PostgreSQL, "" for SQLite in the directory. `settings` are environment variables of all
+    processes, such as OBOL_ENGINE__LEASE_S, over the file; what our own environment says of Obol is not passed on.
+    """
+
+    def __init__(
+        self, directory: Path, *, gateways: int = 1, database_url: str = "", settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.directory = directory.resolve()
+        self.data = self.directory / "data"
+        self._settings = dict(settings or {})
+        if database_url:
+            self._settings["OBOL_DATABASE__URL"] = database_url
+        ports = free_ports(gateways + 2)
+        self._sandbox_port, self._webhooks_port, *self._gateway_ports = ports
+        self.sandbox = self._process("sandbox", "sandbox", "--port", str(self._sandbox_port))
+        self.sidecar = self._process("sidecar", "webhooks")
+        self.gateways = tuple(
+            self._process("gateway" if gateways == 1 else f"gateway-{number}", "serve", OBOL_GRPC__PORT=str(port))
+            for number, port in enumerate(self._gateway_ports)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All of them: the sandbox, the gateways, the sidecar."""
+        return (self.sandbox, *self.gateways, self.sidecar)
+
+    @property
+    def target(self) -> str:
+        """The gRPC target of all gateways together."""
+        return self.gateway_target() if len(self.gateways) == 1 else f"ipv4:{','.join(self._gateway_addresses)}"
+
+    @property
+    def sandbox_url(self) -> str:
+        """Where the provider is, and its controls under /control."""
+        return f"http://{HOST}:{self._sandbox_port}"
+
+    @property
+    def sidecar_url(self) -> str:
+        """Where callbacks go, under /webhooks/sandbox/acct_main."""
+        return f"http://{HOST}:{self._webhooks_port}"
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file, where it is one."""
+        return self.data / "obol.db"
+
+    @property
+    def effect_log(self) -> Path:
+        """What the sandbox did, a line for each movement of money."""
+        return self.data / "sandbox" / "effects.jsonl"
+
+    def gateway_target(self, number: int = 0) -> str:
+        """The gRPC target of one gateway."""
+        return self._gateway_addresses[number]
+
+    def start(self) -> None:
+        """Start everything at once, and return when all of it serves. Raises ProcessDied, TookTooLong."""
+        self.write_config()
+        for process in self.processes:
+            process.start()
+        self.wait_ready()
+
+    def write_config(self) -> None:
+        """Write obol.toml, for whoever wants to start the processes one by one."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        config = _CONFIG.format(
+            account=ACCOUNT,
+            # A JSON string is a TOML string.
+            data=json.dumps(str(self.data)),
+            webhooks=self._webhooks_port,
+            gateways=json.dumps(self.target),
+            sandbox=json.dumps(self.sandbox_url),
+        )
+        (self.directory / "obol.toml").write_text(config, encoding="utf-8")
+
+    def wait_ready(self, *, within_s: float = READY_S_MAX) -> None:
+        """Return when every process that runs serves. Raises ProcessDied, TookTooLong."""
+        probes: list[tuple[Process, Callable[[], bool]]] = [
+            (self.sandbox, lambda: answers(self.sandbox_url, "/control/webhooks")),
+            *((process, self._serving(number)) for number, process in enumerate(self.gateways)),
+            # Last: the sidecar is ready when the gateway is.
+            (self.sidecar, lambda: answers(self.sidecar_url, "/readyz")),
+        ]
+        for process, ready in probes:
+            if process.pid:
+                wait_until(ready, f"the {process.name} serves", within_s=within_s, meanwhile=self.check)
+
+    def check(self) -> None:
+        """Raises ProcessDied where one that was started has ended."""
+        for process in self.processes:
+            if process.pid:
+                process.check()
+
+    def stop(self) -> list[str]:
+        """End everything; the names of those that had to be killed."""
+        return stop_all(self.processes, grace_s=STOP_S)
+
+    @property
+    def _gateway_addresses(self) -> tuple[str, ...]:
+        return tuple(f"{HOST}:{port}" for port in self._gateway_ports)
+
+    def _serving(self, number: int) -> Callable[[], bool]:
+        return lambda: serves(self.gateway_target(number))
+
+    def _process(self, name: str, *arguments: str, **environment: str) -> Process:
+        inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OBOL_")}
+        own = {"OBOL_CONFIG": str(self.directory / "obol.toml"), **self._settings, **environment}
+        return Process(name, arguments, environment={**inherited, **own}, log=self.directory / f"{name}.log")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of this machine on which nobody listens now. Raises OSError where they cannot be found."""
+    found: set[int] = set()
+    for port in secrets.SystemRandom().sample(PORTS, PORTS_TRIED_MAX):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            found.add(port)
+        if len(found) == count:
+            return list(found)
+    raise OSError(f"{count} free ports were not found among {PORTS_TRIED_MAX} from {PORTS.start} to {PORTS.stop}")
+
+
+def answers(url: str, path: str) -> bool:
+    """Whether `GET path` is answered with 200."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2 * PROBE_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def serves(target: str) -> bool:
+    """Whether the gateway at `target` says of itself that it serves."""
+    with contextlib.suppress(OSError), socket.create_connection(_host_port(target), PROBE_S), channel(target) as probe:
+        health = health_pb2_grpc.HealthStub(probe)
+        with contextlib.suppress(grpc.RpcError):
+            reply = health.Check(health_pb2.HealthCheckRequest(), timeout=PROBE_S)
+            return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+    return False
+
+
+def _host_port(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host, int(port)

@@ -1,0 +1,235 @@
+"""The composition root: settings in, a serving process out, and an orderly end.
+
+The way up: store, accounts, runtime, server. The way down is the same one backwards: not ready, no new calls, streams
+ended, calls finished, provider calls landed, then the store.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+import structlog
+import uvloop
+
+import store.migrate
+from gateway.app.clock import SystemClock, new_id
+from gateway.app.runtime import Runtime
+from gateway.config import ProviderSection, Settings
+from gateway.domain.errors import Unavailable
+from gateway.domain.providers import AccountHealth
+from gateway.domain.storage import Store
+from gateway.metrics import Exposition, Metrics
+from gateway.rpc.address import Address
+from gateway.rpc.billing_observation import BillingObservation
+from gateway.rpc.codec import ProtoReplyCodec
+from gateway.rpc.context import Context
+from gateway.rpc.interceptors import CallLimits, Edge, Service
+from gateway.rpc.payment_gateway import PaymentGateway
+from gateway.rpc.provider_callbacks import ProviderCallbacks
+from gateway.rpc.readiness import Readiness
+from gateway.rpc.server import RpcServer, WireLimits
+from obol.v1 import billing_observation_pb2, payment_gateway_pb2, provider_callbacks_pb2
+from providers.breaker import BreakerLimits
+from providers.bulkhead import BulkheadLimits
+from providers.http import WireLimits as ProviderWireLimits
+from providers.registry import AccountRegistry, build_accounts
+from providers.secret import Secret
+from providers.settings import AccountsSettings, ProviderAccountSettings, ProviderHooks
+from store import open_store
+
+GAUGES_POLL_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where a process serves: `metrics_port` is None without an exposition."""
+
+    address: Address
+    metrics_port: int | None
+
+
+Ready = Callable[[Serving], None]
+
+
+def run(settings: Settings, address: Address, *, worker: int | None = None, ready: Ready | None = None) -> None:
+    """Serve at `address` on uvloop until SIGTERM or SIGINT, then drain.
+
+    `worker` is this process's number among several that share the port. Raises AddressRefused, RegistryError,
+    SchemaBehind, Unavailable, OSError (the metrics port is taken).
+    """
+    uvloop.run(serve(settings, address, worker=worker, ready=ready))
+
+
+async def serve(
+    settings: Settings,
+    address: Address,
+    *,
+    worker: int | None = None,
+    ready: Ready | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until a signal, or until `stop` is set where one is given. Raises as `run` does."""
+    stopping = stop or asyncio.Event()
+    with _signals(stopping if stop is None else None):
+        async with serving(settings, address, worker=worker) as where:
+            structlog.get_logger().info("serving", address=str(where.address), metrics_port=where.metrics_port)
+            if ready is not None:
+                ready(where)
+            await stopping.wait()
+            structlog.get_logger().info("draining")
+    structlog.get_logger().info("stopped")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, address: Address, *, worker: int | None = None) -> AsyncIterator[Serving]:
+    """A whole gateway for as long as the block lasts; leaving it drains. Raises as `run` does."""
+    metrics = Metrics(version("obol"))
+    async with AsyncExitStack() as ending:
+        accounts = build_accounts(accounts_settings(settings), _hooks(metrics))
+        ending.push_async_callback(accounts.close)
+        opened = await _open_store(settings)
+        ending.push_async_callback(opened.close)
+        runtime = Runtime(opened, accounts, ProtoReplyCodec(), metrics, settings.engine, SystemClock())
+        edge, services = _edge(settings, metrics), _services(runtime)
+        readiness = Readiness(
+            [service.descriptor.full_name for service in services],
+            ping=opened.ping,
+            ready=runtime.ready,
+            accounts=accounts,
+        )
+        server = RpcServer(
+            services,
+            edge,
+            readiness,
+            limits=WireLimits(connection_age_s=settings.grpc.connection_age_s),
+            reuse_port=worker is not None,
+        )
+        exposition = _exposition(settings, metrics, worker)
+        if exposition is not None:
+            ending.push_async_callback(asyncio.to_thread, exposition.close)
+        gauges = asyncio.create_task(_keep_gauges(metrics, opened, accounts), name="gauges")
+        ending.callback(gauges.cancel)
+        await runtime.start()
+        ending.push_async_callback(_land, runtime, settings.drain.grace_s)
+        bound = await server.start(address)
+        ending.push_async_callback(server.drain, announce_s=settings.drain.announce_s, grace_s=settings.drain.grace_s)
+        yield Serving(bound, None if exposition is None else exposition.port)
+
+
+async def migrate(settings: Settings) -> str:
+    """Bring the database up to this release; the revision that it is at then. Raises Unavailable."""
+    _make_data_dir(settings)
+    url = settings.database_url.get_secret_value()
+    await store.migrate.upgrade(url)
+    return await store.migrate.current(url)
+
+
+def accounts_settings(settings: Settings) -> AccountsSettings:
+    """The configured accounts, as the registry takes them."""
+    accounts = tuple(_account(account_id, section) for account_id, section in settings.providers.items())
+    return AccountsSettings(accounts, default_account_id=settings.routed_account)
+
+
+def _account(account_id: str, section: ProviderSection) -> ProviderAccountSettings:
+    return ProviderAccountSettings(
+        account_id=account_id,
+        provider=section.provider,
+        base_url=section.base_url,
+        api_key=Secret(section.api_key.get_secret_value()),
+        merchant_id=section.merchant_id,
+        webhook_secrets=tuple(Secret(each.get_secret_value()) for each in section.webhook_secrets),
+        default=section.default,
+        wire=ProviderWireLimits(connections_max=section.connections_max),
+        breaker=BreakerLimits(consecutive_failures_max=section.failures_max, open_s=section.open_s),
+        bulkhead=BulkheadLimits(calls_max=section.calls_max, waiting_max=section.waiting_max),
+        options=section.options,
+    )
+
+
+def _hooks(metrics: Metrics) -> ProviderHooks:
+    def health_changed(account_id: str, before: AccountHealth, after: AccountHealth) -> None:
+        metrics.breaker(account_id, after)
+        structlog.get_logger().warning("breaker changed", account_id=account_id, before=before, after=after)
+
+    def unmapped(provider: str, kind: str, value: str) -> None:
+        metrics.unmapped(provider, kind)
+        structlog.get_logger().error("a provider's value is in no table", provider=provider, kind=kind, value=value)
+
+    return ProviderHooks(health_changed=health_changed, unmapped=unmapped)
+
+
+async def _open_store(settings: Settings) -> Store:
+    # SQLite migrates itself: its one process is this one. PostgreSQL is migrated by `obol migrate` alone, so that a
+    # release which only wants to start never changes what the release beside it runs on.
+    _make_data_dir(settings)
+    return await open_store(settings.database_url.get_secret_value(), pool_size=settings.database.pool_max)
+
+
+def _make_data_dir(settings: Settings) -> None:
+    if settings.database.url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+
+
+def _edge(settings: Settings, metrics: Metrics) -> Edge:
+    limits = CallLimits(calls_max=settings.grpc.calls_max, streams_max=settings.grpc.streams_max)
+    return Edge(metrics, partial(new_id, "req"), limits)
+
+
+def _services(runtime: Runtime) -> tuple[Service, ...]:
+    gateway = payment_gateway_pb2.DESCRIPTOR.services_by_name["PaymentGateway"]
+    observation = billing_observation_pb2.DESCRIPTOR.services_by_name["BillingObservation"]
+    callbacks = provider_callbacks_pb2.DESCRIPTOR.services_by_name["ProviderCallbacks"]
+    return (
+        Service(gateway, PaymentGateway(runtime.commands, runtime.queries)),
+        Service(observation, BillingObservation(runtime.observing, SystemClock())),
+        Service(callbacks, ProviderCallbacks(runtime.callbacks), needs=Context.GATEWAY),
+    )
+
+
+def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exposition | None:
+    section = settings.metrics
+    if not section.enabled:
+        return None
+    # A port for each worker, and not prometheus-client's multiprocess files: those outlive a crash and forbid gauges
+    # that a function answers.
+    port = section.port + (worker or 0) if section.port else 0
+    return Exposition(metrics, section.host, port)
+
+
+async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry) -> None:
+    """Tell what only the database and the breakers know, until cancelled."""
+    while True:
+        for account in accounts.all():
+            metrics.breaker(account.account_id, account.health)
+        try:
+            unresolved = await opened.unresolved()
+            metrics.unresolved(unresolved.live_by_state, unresolved.oldest_unknown_age_s, unresolved.callbacks_live)
+        except Unavailable:
+            structlog.get_logger().warning("gauges are stale: the database does not answer")
+        await asyncio.sleep(GAUGES_POLL_S)
+
+
+async def _land(runtime: Runtime, timeout_s: float) -> None:
+    left = await runtime.drain(timeout_s)
+    if left:
+        # Claimed and committed: recovery, here after a restart or at another replica, asks the provider how they ended.
+        structlog.get_logger().warning("provider calls were left in the air", calls=left)
+
+
+@contextmanager
+def _signals(stopping: asyncio.Event | None) -> Iterator[None]:
+    """Set `stopping` at SIGTERM or SIGINT; with None, signals are somebody else's."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT) if stopping is not None else ()
+    for number in numbers:
+        assert stopping is not None
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

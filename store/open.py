@@ -1,0 +1,101 @@
+"""Open a store by its URL: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://user@host/database`.
+
+A Unix socket goes into the query: `postgresql+asyncpg://postgres@/obol?host=/run/postgresql`.
+"""
+
+from collections.abc import Callable
+
+from sqlalchemy import make_url
+
+from gateway.domain.storage import Store
+from store import migrate, observing
+from store.durable import DurableStore
+from store.feed import Feed, listener
+from store.hot_postgresql import PostgresqlHot
+from store.hot_sqlite import SqliteHot
+from store.postgresql_database import PostgresqlDatabase
+from store.sqlite_database import SqliteDatabase, wall_clock_us
+
+POOL_SIZE = 10
+CHECKOUT_TIMEOUT_S = 3.0
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 5.0
+
+
+async def open_store(
+    url: str,
+    *,
+    clock_us: Callable[[], int] | None = None,
+    pool_size: int = POOL_SIZE,
+    checkout_timeout_s: float = CHECKOUT_TIMEOUT_S,
+    connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+) -> Store:
+    """A store that is ready to use, in the running event loop.
+
+    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, ValueError for
+    any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
+    PostgreSQL has its own. `pool_size` bounds PostgreSQL's connections (one more hears notifications), and SQLite's
+    readers.
+    """
+    parsed = make_url(url)
+    if parsed.drivername == "sqlite+aiosqlite":
+        if not parsed.database or parsed.database == ":memory:":
+            raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
+        await migrate.upgrade(url)
+        return _open_sqlite(
+            SqliteDatabase(
+                parsed,
+                clock_us=clock_us or wall_clock_us,
+                pool_size=pool_size,
+                checkout_timeout_s=checkout_timeout_s,
+                busy_timeout_s=busy_timeout_s,
+                # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
+                wait_s_max=2 * busy_timeout_s + statement_timeout_s,
+            ),
+        )
+    if parsed.drivername == "postgresql+asyncpg":
+        await _refuse_an_old_schema(url)
+        database = PostgresqlDatabase(
+            parsed,
+            pool_size=pool_size,
+            checkout_timeout_s=checkout_timeout_s,
+            statement_timeout_s=statement_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+        )
+        return _open_postgresql(database)
+    raise ValueError(f"no store for {parsed.drivername}: sqlite+aiosqlite or postgresql+asyncpg")
+
+
+def _open_sqlite(database: SqliteDatabase) -> Store:
+    feed = Feed(lambda: database.read(observing.last_sequence))
+
+    async def number() -> int:
+        return 0  # the writer numbers as it settles
+
+    feed.start()
+    return DurableStore(database, SqliteHot(database, announce=feed.announce), feed, number=number)
+
+
+def _open_postgresql(database: PostgresqlDatabase) -> Store:
+    feed = Feed(lambda: database.read(observing.last_sequence))
+
+    async def number() -> int:
+        if not await database.read(observing.anything_to_number):
+            return 0
+        numbered, last = await database.write(observing.number_observations)
+        feed.announce(last)
+        return numbered
+
+    feed.start(listener(database.engine))
+    return DurableStore(database, PostgresqlHot(database), feed, number=number)
+
+
+async def _refuse_an_old_schema(url: str) -> None:
+    schema = await migrate.check(url)
+    if schema in (migrate.Schema.EMPTY, migrate.Schema.BEHIND):
+        raise migrate.SchemaBehind(
+            f"the database's schema is {schema.value.lower()}: run `obol migrate`, then start again"
+        )

@@ -1,0 +1,1 @@
+"""The whole gateway in one process, over real sockets: gRPC in, HTTP to the sandbox, a real database."""

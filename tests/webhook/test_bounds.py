@@ -1,0 +1,194 @@
+"""The sidecar's bounds: no sender costs it more memory, time or connections than is named."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.webhook.sending import PATH, event, exchange, get, head, post, read_answer, signed
+from tests.webhook.serving import QUICK, Inbox, sidecar
+from webhook_http.settings import SidecarLimits
+
+BODY = event()
+CHUNKED = [*signed(BODY), ("Transfer-Encoding", "chunked")]
+
+
+async def closed_within(reader: asyncio.StreamReader, seconds: float) -> bool:
+    """Whether the other side ends the connection in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await reader.read()
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+    return True
+
+
+async def test_an_announced_oversize_is_refused_before_it_is_sent() -> None:
+    """413 comes after the head alone, and no 100 Continue before it."""
+    headers = [*signed(BODY), ("Content-Length", str(QUICK.body_bytes_max + 1)), ("Expect", "100-continue")]
+    async with sidecar() as up, asyncio.timeout(2):
+        assert (await exchange(up.port, [head(PATH, headers)])).status == 413
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "9" * 5_000, "0x10", ""])
+async def test_a_length_that_is_none_is_refused(length: str) -> None:
+    """No Content-Length makes the sidecar wait for a body or stumble."""
+    async with sidecar() as up, asyncio.timeout(2):
+        answer = await exchange(up.port, [head(PATH, [*signed(BODY), ("Content-Length", length)])])
+        assert answer.status in (400, 413)
+        assert (await get(up.port, "/healthz")).status == 200
+
+
+async def test_an_endless_body_is_cut_off() -> None:
+    """Chunks without end get a 413 and a closed connection long before they add up."""
+    sent = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        yield head(PATH, CHUNKED)
+        for _ in itertools.repeat(None):
+            sent += 16 * 1024
+            yield b"4000\r\n" + b"x" * 16 * 1024 + b"\r\n"
+
+    async with sidecar() as up, asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        try:
+            for chunk in chunks():
+                writer.write(chunk)
+                await writer.drain()
+                assert sent < 64 * 1024 * 1024, "nobody stops it"
+        except ConnectionError:
+            pass
+        assert await closed_within(reader, 2)
+        assert up.lines[-1]["outcome"] == "TOO_LARGE"
+        assert up.inbox.delivered == []
+
+
+async def test_a_body_that_does_not_come_is_a_408() -> None:
+    """An announced body that stops, or trickles, ends at `body_s_max`."""
+    async with sidecar(limits=SidecarLimits(body_s_max=0.4)) as up:
+        headers = [*signed(BODY), ("Content-Length", str(len(BODY)))]
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        writer.write(head(PATH, headers))
+        began = time.monotonic()
+        for byte in BODY[:50]:
+            if reader._buffer:  # type: ignore[attr-defined]  # whether the answer is there, without waiting for it
+                break
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        assert (await read_answer(reader)).status == 408
+        assert time.monotonic() - began < 2.0
+        assert await closed_within(reader, 1)
+        assert up.inbox.delivered == []
+
+
+@pytest.mark.parametrize("first", [b"", b"P", head(PATH, ())[:-2]])
+async def test_a_head_that_does_not_come_ends_the_connection(first: bytes) -> None:
+    """Neither silence nor a trickle of header lines holds a connection longer than `head_s_max`."""
+    async with sidecar(limits=SidecarLimits(head_s_max=0.5)) as up:
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        writer.write(first)
+
+        async def trickle() -> None:
+            for number in itertools.count():
+                writer.write(f"x-{number}: y\r\n".encode() if first else b"")
+                await asyncio.sleep(0.1)
+
+        trickling = asyncio.create_task(trickle())
+        assert await closed_within(reader, 2)
+        trickling.cancel()
+
+
+async def test_the_head_of_a_second_request_is_bounded_too() -> None:
+    """A kept-alive connection that begins another request and stops is ended."""
+    async with sidecar(limits=SidecarLimits(head_s_max=0.5)) as up:
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        writer.write(head("/healthz", (), method="GET"))
+        assert (await read_answer(reader)).status == 200
+        writer.write(b"GET /healthz HT")
+        assert await closed_within(reader, 2)
+
+
+async def test_a_body_after_its_answer_is_not_read_for_ever() -> None:
+    """A GET with an endless body is answered, and its connection ends."""
+    async with sidecar(limits=SidecarLimits(head_s_max=0.5)) as up:
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        writer.write(head("/healthz", [("Content-Length", "1000000")], method="GET"))
+        assert (await read_answer(reader)).status == 200
+
+        async def trickle() -> None:
+            while True:
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+
+        trickling = asyncio.create_task(trickle())
+        assert await closed_within(reader, 2)
+        trickling.cancel()
+
+
+async def test_a_large_head_is_refused() -> None:
+    """Headers beyond `head_bytes_max` get a 400."""
+    async with sidecar() as up:
+        headers = [("x-padding", "y" * 20_000), *signed(BODY)]
+        assert (await post(up.port, BODY, headers)).status == 400
+        assert up.inbox.delivered == []
+
+
+async def test_callbacks_at_a_time_are_bounded() -> None:
+    """Beyond `callbacks_max` a callback is told to come back, and afterwards it is welcome."""
+    release = asyncio.Event()
+
+    async def wait(context: object) -> None:
+        await release.wait()
+
+    async with sidecar(inbox=Inbox(before=wait), limits=SidecarLimits(callbacks_max=2)) as up:
+        first = [asyncio.create_task(post(up.port, event(f"evt_{n}"), signed(event(f"evt_{n}")))) for n in range(2)]
+        while len(up.inbox.delivered) < 2:
+            await asyncio.sleep(0.01)
+        crowded = await post(up.port, BODY, signed(BODY))
+        assert (crowded.status, crowded.headers["retry-after"]) == (503, "10")
+        release.set()
+        assert [(await answer).status for answer in first] == [200, 200]
+        assert (await post(up.port, BODY, signed(BODY))).status == 200
+
+
+async def test_connections_are_bounded() -> None:
+    """Beyond `connections_max` a connection is closed at once; when one goes there is room again."""
+    async with sidecar(limits=SidecarLimits(connections_max=3)) as up, AsyncExitStack() as stack:
+        writers = []
+        for _ in range(3):
+            _, writer = await asyncio.open_connection("127.0.0.1", up.port)
+            stack.callback(writer.close)
+            writers.append(writer)
+        await asyncio.sleep(0.1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        stack.callback(writer.close)
+        assert await closed_within(reader, 1)
+        writers[0].close()
+        await asyncio.sleep(0.1)
+        assert (await get(up.port, "/healthz")).status == 200
+
+
+async def test_a_sender_who_leaves_costs_nothing() -> None:
+    """A connection that breaks in the middle of a body delivers nothing and leaves nothing under way."""
+    async with sidecar(limits=SidecarLimits(callbacks_max=1)) as up:
+        _, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        writer.write(head(PATH, [*signed(BODY), ("Content-Length", str(len(BODY)))]) + BODY[:-1])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.close()
+        await asyncio.sleep(0.1)
+        assert up.inbox.delivered == []
+        assert (await post(up.port, BODY, signed(BODY))).status == 200
+
+
+@pytest.mark.parametrize("name", ["body_bytes_max", "head_s_max", "callbacks_max", "retry_after_s"])
+def test_no_bound_can_be_switched_off(name: str) -> None:
+    """Zero is no bound."""
+    with pytest.raises(ValueError, match=name):
+        SidecarLimits(**{name: 0})
