@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,15 @@ from bench.provider import PROVIDER
 from bench.requests import SIGNING_SECRET
 
 START_S_MAX = 60.0
+START_POLL_S = 0.05
 STOP_S_MAX = 30.0
 MIB = 1024 * 1024
 
 FAST_ACCOUNT = "acct_fast"
 SLOW_ACCOUNT = "acct_slow"
+
+_SERVES = re.compile(r"serves at (\S+:\d+)")
+_LISTENS = re.compile(r'"port": (\d+).*"event": "listening"')
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ENTRY_POINTS = f"""[obol.providers]
@@ -55,21 +60,16 @@ class Server:
 
     def __enter__(self) -> "Server":
         with self._log.open("wb") as log:
+            # What a server logs it writes to a file, as it would in production.
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-                text=True,
+                [sys.executable, *self._arguments], stdout=log, stderr=log, env=self._environment
             )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        found = re.search(r"\S+:\d+", line)
-        if found is None:
+        try:
+            self.address = self._told_address()
+        except BaseException:
             self._stop()
-            raise RuntimeError(f"{self.name} did not start: {self._last_words()}")
-        self.address = found.group().rstrip(",")
-        self.seen = psutil.Process(self._process.pid)
+            raise
+        self._seen = psutil.Process(self._process.pid)
         return self
 
     def __exit__(
@@ -83,12 +83,23 @@ class Server:
 
     def cpu_s(self) -> float:
         """CPU seconds that the process has used so far."""
-        times = self.seen.cpu_times()
+        times = self._seen.cpu_times()
         return float(times.user + times.system)
 
     def memory_mib(self) -> float:
         """Resident memory now, in MiB."""
-        return float(self.seen.memory_info().rss) / MIB
+        return float(self._seen.memory_info().rss) / MIB
+
+    def _told_address(self) -> str:
+        until_s = time.monotonic() + START_S_MAX
+        while time.monotonic() < until_s and self._process.poll() is None:
+            said = self._log.read_text(errors="replace")
+            if found := _SERVES.search(said):
+                return found.group(1)
+            if found := _LISTENS.search(said):
+                return f"127.0.0.1:{found.group(1)}"
+            time.sleep(START_POLL_S)
+        raise RuntimeError(f"{self.name} did not start: {self._log.read_text(errors='replace')[-2_000:]}")
 
     def _stop(self) -> None:
         self._process.terminate()
@@ -97,11 +108,6 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def _last_words(self) -> str:
-        return self._log.read_text(errors="replace")[-2_000:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class Bench:
         """`obol webhooks` in front of `gateway`."""
         config = self.folder / f"{name}.toml"
         config.write_text(_sidecar_config(gateway.address))
-        return Server(name, ["-m", "bench.sidecar", str(config)], self.folder, self.environment)
+        return Server(name, ["-m", "gateway.cli", "webhooks", "--config", str(config)], self.folder, self.environment)
 
     def floor(self, name: str, url: str) -> Server:
         """The bare server on the database at `url`."""

@@ -5,7 +5,6 @@ loaded.
 """
 
 import asyncio
-import importlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,20 +125,22 @@ def sandbox(
             )
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def demo(context: typer.Context) -> None:
+@app.command()
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(help="A new or empty directory in which the database and the logs stay.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the last line alone.")] = False,
+    provider: Annotated[str, typer.Option(help="Whom to play against.")] = "sandbox",
+) -> None:
     """Take payments through a gateway of your own, on this machine.
 
-    Example: obol demo
+    Example: obol demo --keep /tmp/obol
     """
     with _plainly():
-        try:
-            tour = importlib.import_module("gateway.demo")
-        except ModuleNotFoundError as missing:
-            if missing.name != "gateway.demo":
-                raise
-            _end("the demo is not part of this installation", FAILED)
-        raise typer.Exit(tour.run(context.args) or 0)
+        from gateway.demo import run
+
+        raise typer.Exit(run(keep=keep, quiet=quiet, provider=provider))
 
 
 @app.command()

@@ -4,10 +4,12 @@ Modules log through `structlog` (or the standard library's `logging`, as librari
 once, by a process's root. `rpc`, `tenant` and `correlation_id` come from context variables that the edge binds.
 """
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import structlog
@@ -22,6 +24,9 @@ _SECRET_NAME = re.compile(
 )
 _BODY_NAME = re.compile(r"(?:^|_)(?:body|payload|raw|headers)$", re.IGNORECASE)
 
+_OURS = frozenset({"timestamp", "level", "logger", "code", "rpc"})
+"""Names whose values we make ourselves, call by call: nothing to hide, and looking costs more than the line."""
+
 # What a secret looks like wherever it stands: the user part of a URL, a bearer header, a key or signing secret by its
 # prefix, a client secret, and a card number with or without its spaces.
 _SECRET_TEXT = re.compile(
@@ -31,6 +36,9 @@ _SECRET_TEXT = re.compile(
     r"|\b\w+_secret_\w+"
     r"|(?<![\w.-])(?:\d[ -]?){13,18}\d(?![\w.-])"
 )
+
+# Made once: `json.dumps` with any option makes another one for each line.
+_ENCODER = json.JSONEncoder(default=str)
 
 Level = Literal["debug", "info", "warning", "error"]
 Event = MutableMapping[str, Any]
@@ -45,7 +53,7 @@ def set_up(level: Level, shape: Literal["json", "console"], stream: TextIO | Non
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     ends: list[Any] = (
-        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(default=str)]
+        [structlog.processors.format_exc_info, redact, structlog.processors.JSONRenderer(_json)]
         if shape == "json"
         # Plain tracebacks: the rich ones show local variables, and a local variable can be a secret.
         else [structlog.processors.format_exc_info, redact, structlog.dev.ConsoleRenderer(colors=target.isatty())]
@@ -75,13 +83,20 @@ def redact(_logger: object, _name: str, event: Event) -> Event:
     return {key: _redacted(key, value, NESTING_MAX) for key, value in event.items()}
 
 
+def _json(event: Event, **_options: object) -> str:
+    return _ENCODER.encode(event)
+
+
 def _redacted(name: str, value: object, nesting: int) -> object:
-    if _SECRET_NAME.search(name):
+    if name in _OURS:
+        return value
+    secret, body = _verdict(name)
+    if secret:
         return HIDDEN
-    if _BODY_NAME.search(name):
+    if body:
         return f"[{len(value)} long]" if isinstance(value, bytes | str | Mapping) else HIDDEN
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(HIDDEN, value[:TEXT_CHARACTERS_MAX])
+        return _hidden(value[:TEXT_CHARACTERS_MAX])
     if isinstance(value, int | float | None):
         return value
     if nesting == 0 or isinstance(value, bytes | bytearray):
@@ -90,7 +105,17 @@ def _redacted(name: str, value: object, nesting: int) -> object:
         return {str(key): _redacted(str(key), each, nesting - 1) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_redacted(name, each, nesting - 1) for each in value]
-    return _SECRET_TEXT.sub(HIDDEN, str(value)[:TEXT_CHARACTERS_MAX])
+    return _hidden(str(value)[:TEXT_CHARACTERS_MAX])
+
+
+@lru_cache(maxsize=1_024)
+def _verdict(name: str) -> tuple[bool, bool]:
+    """Whether a name is a secret's, and whether it is a body's."""
+    return bool(_SECRET_NAME.search(name)), bool(_BODY_NAME.search(name))
+
+
+def _hidden(text: str) -> str:
+    return _SECRET_TEXT.sub(HIDDEN, text)
 
 
 def _number(level: Level) -> int:

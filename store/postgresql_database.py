@@ -13,6 +13,9 @@ from store.database import Places, Result, Unit, checkout, persist
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The database's clock in unix microseconds; clock_timestamp() goes on while a statement waits for a lock."""
 
+STATEMENT_US = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
+"""The same clock at the statement's start: one value throughout it, and an index can be searched with it."""
+
 
 class PostgresqlDatabase:
     """A pool of connections to one PostgreSQL."""
@@ -74,8 +77,7 @@ class PostgresqlDatabase:
         return await persist(attempt, self._jitter)
 
     def now(self) -> ColumnElement[int]:
-        # In a SELECT of its own it is computed once, and an index can be searched with it; a volatile function cannot.
-        return literal_column(f"(SELECT {NOW_US})", BigInteger)
+        return literal_column(STATEMENT_US, BigInteger)
 
     @property
     def engine(self) -> AsyncEngine:

@@ -175,7 +175,8 @@ def settle(present: frozenset[str]) -> str:
     if "operations" in present:
         parts["fenced"] = """
             SELECT o.operation_id FROM locked l, jsonb_to_recordset($1::jsonb -> 'operations') AS r(operation_id text,
-              expected_epoch bigint), operations o WHERE o.tenant_id = $2 AND o.operation_id = ANY($5::text[]) AND o.operation_id = r.operation_id
+              expected_epoch bigint), operations o
+            WHERE o.tenant_id = $2 AND o.operation_id = ANY($5::text[]) AND o.operation_id = r.operation_id
               AND o.payment_id = l.payment_id AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
         fences.append("(SELECT count(*) FROM fenced) = cardinality($5)")
     if "callback" in present:

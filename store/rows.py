@@ -29,6 +29,7 @@ from gateway.domain.movements import (
 from gateway.domain.payments import (
     CaptureMethod,
     ConfirmationMethod,
+    LatestCommand,
     NextAction,
     Payment,
     PaymentTerms,
@@ -77,6 +78,19 @@ def decline_from(value: str | None) -> Decline | None:
         return None
     reason, code, message, advice = json.loads(value)
     return Decline(DeclineReason(reason), code, message, RetryAdvice(advice))
+
+
+def _latest_document(latest: LatestCommand | None) -> str | None:
+    if latest is None:
+        return None
+    return document([latest.command_id, latest.kind, latest.state, decline_document(latest.decline)])
+
+
+def _latest_from(value: str | None) -> LatestCommand | None:
+    if value is None:
+        return None
+    command_id, kind, state, decline = json.loads(value)
+    return LatestCommand(command_id, CommandKind(kind), CommandState(state), decline_from(decline))
 
 
 def _flow_document(facts: Facts) -> str:
@@ -148,6 +162,7 @@ def derived_row(payment: Payment) -> Row:
         "busy_command_id": payment.busy_command_id,
         "next_action": None if action is None else document([action.redirect_url, action.client_secret]),
         "decline": decline_document(payment.decline),
+        "latest_command": _latest_document(payment.latest_command),
         "flow": _flow_document(payment.facts),
     }
 
@@ -155,6 +170,7 @@ def derived_row(payment: Payment) -> Row:
 DERIVED_COLUMNS = (
     *("provider", "account_id", *_SUMS, "state", "dispute_state", "version", "updated_time_us", "provider_payment_id"),
     *("reserved_capture_minor", "reserved_refund_minor", "busy_command_id", "next_action", "decline", "flow"),
+    "latest_command",
 )
 """The columns of `derived_row`."""
 
@@ -215,6 +231,7 @@ def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
         busy_command_id=row["busy_command_id"],
         next_action=None if action is None else NextAction(*json.loads(action)),
         decline=decline_from(row["decline"]),
+        latest_command=_latest_from(row["latest_command"]),
     )
 
 

@@ -102,7 +102,11 @@ def _object(table: Table, alias: str) -> str:
     """A row of `table` as JSON; bytes become hex behind `\\x`, as PostgreSQL writes them."""
     members = (
         f"'{column.name}', "
-        + (rf"'\x' || hex({alias}.{column.name})" if isinstance(column.type, LargeBinary) else f"{alias}.{column.name}")
+        + (
+            rf"iif({alias}.{column.name} IS NULL, NULL, '\x' || hex({alias}.{column.name}))"
+            if isinstance(column.type, LargeBinary)
+            else f"{alias}.{column.name}"
+        )
         for column in table.columns
     )
     return f"json_object({', '.join(members)})"

@@ -4,7 +4,7 @@ Times are BIGINT unix microseconds, amounts BIGINT minor units. Documents (metad
 JSON in TEXT columns, escaped to ASCII by `store.rows`: what was kept comes back character for character on both
 engines, which JSONB does not promise. Every key but the inbox's and the log's leads with `tenant_id`.
 
-Foreign keys hold the live rows together. The append-only ones have none to pay for at each insert: claim and settle write
+Foreign keys hold the live rows together. History and observations pay for none at each insert: claim and settle write
 them from the payment that they have locked.
 
 Payments, commands, operations, movements and refunds are the live rows; `history`, `observations`, `observation_log`,
@@ -120,7 +120,7 @@ payments = Table(
     *_whole("version", "created_time_us", "updated_time_us"),
     *_optional_texts("provider_payment_id"),
     *_whole("reserved_capture_minor", "reserved_refund_minor"),
-    *_optional_texts("busy_command_id", "next_action", "decline"),
+    *_optional_texts("busy_command_id", "next_action", "decline", "latest_command"),
     *_texts("flow"),
     # The store's own: the order while this payment holds it, commands so far, when an unfinished action is next due.
     *_optional_texts("unique_order_reference"),

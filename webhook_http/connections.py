@@ -5,7 +5,7 @@ waits for ever. It also reads on, for ever, after it has answered a request whos
 """
 
 import asyncio
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -19,10 +19,10 @@ class BoundedProtocol(H11Protocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(transport)
+        # uvloop's transport is no asyncio.Transport by its class, only by what it can do.
+        super().connection_made(cast(asyncio.Transport, transport))
         if len(self.connections) > self.connections_max:
-            transport.abort()
+            self.transport.abort()
             return
         self._watch_head()
 

@@ -97,7 +97,7 @@ class CallbackEndpoint:
     async def _kept(self, request: Request, link: GatewayLink, provider: str, account_id: str) -> _Outcome:
         """The way of a callback that is kept. Raises Refused, ClientDisconnect."""
         limits, received_s = self._limits, self._now_s()
-        check_head(request.headers, limits.body_bytes_max)
+        check_head(request.headers, head_bytes_max=limits.head_bytes_max, body_bytes_max=limits.body_bytes_max)
         # Read also for an account that there is not: the answers must not differ.
         body = await read_body(request, bytes_max=limits.body_bytes_max, seconds_max=limits.body_s_max)
         headers = flat(request.headers)

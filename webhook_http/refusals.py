@@ -14,6 +14,7 @@ class Refusal(Enum):
     BAD_CONTENT_TYPE = (415, "Content-Type must be application/json in UTF-8")
     ENCODED = (415, "Content-Encoding must be identity")
     TOO_LARGE = (413, "the body is too large")
+    HEAD_TOO_LARGE = (431, "the headers are too large")
     BODY_LATE = (408, "the body took too long")
     UNREADABLE = (400, "the body is no event")
     EVENT_UNNAMED = (400, "the event's id or type is missing or too long")

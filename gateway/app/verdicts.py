@@ -75,8 +75,9 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
         case NotExecuted(failure=failure, retry_after_s=retry_after_s):
             state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
             return Verdict(state, operation.sent, failure=failure, retry_after_s=retry_after_s, reached=True)
-        case Ambiguous(failure=failure):
-            return Verdict(CommandState.UNKNOWN, operation.sent.at_least(Sent.MAYBE), failure=failure)
+        case Ambiguous(failure=failure, contradicts=contradicts):
+            sent = operation.sent.at_least(Sent.MAYBE)
+            return Verdict(CommandState.UNKNOWN, sent, failure=failure, quarantined=contradicts)
 
 
 def mismatch(account_id: str, terms: PaymentTerms, snapshot: Snapshot) -> str:

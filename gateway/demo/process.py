@@ -46,7 +46,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """0 where it was never started."""
+        """0 before its start, and after an end that was asked for here."""
         return 0 if self._running is None else self._running.pid
 
     @property
@@ -89,6 +89,7 @@ class Process:
         if self._running is not None and self.running:
             self._running.send_signal(signal.SIGKILL)
             self._running.wait()
+        self._running = None
 
     def stop(self, *, grace_s: float) -> bool:
         """End it in order; False where it had to be killed."""
@@ -101,6 +102,7 @@ class Process:
             return True
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._running.wait(max(0.0, by_s - time.monotonic()))
+            self._running = None
             return True
         self.kill()
         return False

@@ -27,7 +27,9 @@ CAUSES: Mapping[str, frozenset[str]] = {
 
 HAPPENED = frozenset({CommandState.SUCCEEDED, CommandState.REVERSED})
 UNCERTAIN = frozenset({CommandState.SENDING, CommandState.UNKNOWN})
-UNMOVED = frozenset({MovementStatus.PENDING, MovementStatus.FAILED, MovementStatus.INQUIRY})
+UNMOVED = frozenset(
+    {MovementStatus.PENDING, MovementStatus.FAILED, MovementStatus.INQUIRY, MovementStatus.INQUIRY_CLOSED}
+)
 """A movement in one of these may have moved nothing yet, or never."""
 
 

@@ -113,9 +113,13 @@ class NotExecuted:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Anything else: the provider may or may not have acted. `failure` says what was seen, bounded and redacted."""
+    """Anything else: the provider may or may not have acted. `failure` says what was seen, bounded and redacted.
+
+    `contradicts`: it answered about something else than was asked (amount, currency, account, object).
+    """
 
     failure: str
+    contradicts: bool = False
 
 
 Outcome = Answered | Declined | NotSent | NotExecuted | Ambiguous

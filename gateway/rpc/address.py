@@ -98,6 +98,8 @@ def held(address: Address, setting: str) -> Iterator[Address]:
     with closing(_tcp(address)) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _bind(holder, address, setting)
+        # It is bound now, past what lingered. From here on a plain socket must not get in beside it.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         yield Address(host=address.host, port=holder.getsockname()[1])
 
 

@@ -13,15 +13,15 @@ from obol.v1 import payment_gateway_pb2 as pb
 def _refund_response(view: CommandView) -> pb.RefundPaymentResponse:
     if view.refund is None:
         raise ValueError(f"command {view.command_id} is a refund and has none")
-    return pb.RefundPaymentResponse(refund=refund_to_proto(view.refund), payment=payment_to_proto(view.payment, view))
+    return pb.RefundPaymentResponse(refund=refund_to_proto(view.refund), payment=payment_to_proto(view.payment))
 
 
 RESPONSES: Mapping[str, Callable[[CommandView], Message]] = MappingProxyType(
     {
-        "CreatePayment": lambda view: pb.CreatePaymentResponse(payment=payment_to_proto(view.payment, view)),
-        "ConfirmPayment": lambda view: pb.ConfirmPaymentResponse(payment=payment_to_proto(view.payment, view)),
-        "CapturePayment": lambda view: pb.CapturePaymentResponse(payment=payment_to_proto(view.payment, view)),
-        "CancelPayment": lambda view: pb.CancelPaymentResponse(payment=payment_to_proto(view.payment, view)),
+        "CreatePayment": lambda view: pb.CreatePaymentResponse(payment=payment_to_proto(view.payment)),
+        "ConfirmPayment": lambda view: pb.ConfirmPaymentResponse(payment=payment_to_proto(view.payment)),
+        "CapturePayment": lambda view: pb.CapturePaymentResponse(payment=payment_to_proto(view.payment)),
+        "CancelPayment": lambda view: pb.CancelPaymentResponse(payment=payment_to_proto(view.payment)),
         "RefundPayment": _refund_response,
     }
 )

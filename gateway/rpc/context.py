@@ -1,7 +1,7 @@
 """Who is asking, and for how long: the call's metadata as a `Caller`, and the deadline that is left."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -37,8 +37,8 @@ class Call:
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-def read_caller(metadata: Metadata, needed: Context, new_correlation_id: Callable[[], str]) -> Caller:
-    """The caller by the call's metadata; a correlation id is made where none was sent.
+def read_caller(metadata: Metadata, needed: Context) -> Caller:
+    """The caller by the call's metadata; its correlation id is empty where none was sent.
 
     Raises InvalidRequest, CONTEXT_INVALID, for a value that is missing, sent twice, longer than 128 characters or not
     visible ASCII. What `needed` does not name stays empty, whatever was sent: nobody vouches for it.
@@ -57,7 +57,7 @@ def read_caller(metadata: Metadata, needed: Context, new_correlation_id: Callabl
         tenant_id=known.get(TENANT, ""),
         organization_id=known.get(ORGANIZATION, ""),
         actor=known[ACTOR],
-        correlation_id=sent.get(CORRELATION_ID) or new_correlation_id(),
+        correlation_id=sent.get(CORRELATION_ID, ""),
     )
 
 

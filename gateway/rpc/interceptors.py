@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -32,6 +32,7 @@ UnaryMethod = Callable[[Any, Call], Awaitable[Message | CommandReply]]
 StreamMethod = Callable[[Any, Call], AsyncGenerator[Message, None]]
 
 _OK = grpc.StatusCode.OK.name
+_UNKNOWN = grpc.StatusCode.UNKNOWN.name
 
 
 class RpcTelemetry(Protocol):
@@ -61,6 +62,14 @@ class CallLimits:
 
     calls_max: int = 1_000
     streams_max: int = 200
+
+
+@dataclass(slots=True)
+class _Correlation:
+    """A call's correlation id; `unsent` while one that was made here is still to be told to the caller."""
+
+    id: str = ""
+    unsent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,27 +145,27 @@ class Edge:
             began_s = self._monotonic()
             self._telemetry.rpc_begun(method.rpc)
             self._calls += 1
-            caller: Caller | None = None
-            code = grpc.StatusCode.UNKNOWN.name
+            correlation = _Correlation()
+            code, reason = _UNKNOWN, ""
             try:
-                caller = self._caller(method, context)
+                caller = self._caller(method, context, correlation)
                 if self._calls > self._limits.calls_max:
                     raise _overloaded("calls", self._limits.calls_max)
                 reply = await handle(method.parse(raw), Call(caller, context.time_remaining()))
                 body, replayed = _reply_bytes(reply)
-                await context.send_initial_metadata(_initial_metadata(caller, replayed=replayed))
+                await _send_initial_metadata(context, correlation, replayed=replayed)
                 code = _OK
                 return body
             except asyncio.CancelledError:
                 code = _cancelled_code(context)
                 raise
             except Exception as raised:  # noqa: BLE001  the one place: everything becomes a row of the error table
-                error = _told(raised, method, caller)
-                code = status_code(error).name
+                error = self._told(raised, method, correlation)
+                code, reason = status_code(error).name, error.reason
             finally:
                 self._calls -= 1
-                self._ended(method, code, began_s)
-            return await _abort(context, caller, error, metadata_sent=False)
+                self._ended(method, code, reason, began_s)
+            return await _abort(context, correlation, error)
 
         return unary
 
@@ -166,16 +175,14 @@ class Edge:
             self._telemetry.rpc_begun(method.rpc)
             task = asyncio.current_task()
             assert task is not None
-            caller: Caller | None = None
-            code = grpc.StatusCode.UNKNOWN.name
-            metadata_sent = False
+            correlation = _Correlation()
+            code, reason = _UNKNOWN, ""
             error: ObolError
             try:
-                caller = self._caller(method, context)
+                caller = self._caller(method, context, correlation)
                 self._admit_stream(task)
                 request = method.parse(raw)
-                await context.send_initial_metadata(_initial_metadata(caller, replayed=False))
-                metadata_sent = True
+                await _send_initial_metadata(context, correlation, replayed=False)
                 async with aclosing(handle(request, Call(caller, context.time_remaining()))) as messages:
                     async for message in messages:
                         await context.write(message.SerializeToString())
@@ -188,22 +195,26 @@ class Edge:
                     raise
                 task.uncancel()
                 error = _draining()
-                code = status_code(error).name
+                code, reason = status_code(error).name, error.reason
             except Exception as raised:  # noqa: BLE001  as above
-                error = _told(raised, method, caller)
-                code = status_code(error).name
+                error = self._told(raised, method, correlation)
+                code, reason = status_code(error).name, error.reason
             finally:
                 self._streams.discard(task)
-                self._ended(method, code, began_s)
-            await _abort(context, caller, error, metadata_sent=metadata_sent)
+                self._ended(method, code, reason, began_s)
+            await _abort(context, correlation, error)
 
         return stream
 
-    def _caller(self, method: _Method, context: ServicerContext) -> Caller:
+    def _caller(self, method: _Method, context: ServicerContext, correlation: _Correlation) -> Caller:
         # Every call has a task and so a context of its own: what is bound here ends with it, and the tasks that it
         # leaves behind carry it on.
         structlog.contextvars.bind_contextvars(rpc=method.rpc)
-        caller = read_caller(context.invocation_metadata() or (), method.needs, self._new_correlation_id)
+        caller = read_caller(context.invocation_metadata() or (), method.needs)
+        if not caller.correlation_id:
+            caller = replace(caller, correlation_id=self._new_correlation_id())
+            correlation.unsent = caller.correlation_id
+        correlation.id = caller.correlation_id
         structlog.contextvars.bind_contextvars(tenant=caller.tenant_id, correlation_id=caller.correlation_id)
         return caller
 
@@ -214,10 +225,17 @@ class Edge:
             raise _overloaded("streams", self._limits.streams_max)
         self._streams.add(task)
 
-    def _ended(self, method: _Method, code: str, began_s: float) -> None:
+    def _told(self, raised: Exception, method: _Method, correlation: _Correlation) -> ObolError:
+        """What the caller is told; a defect goes to the logs, whole, and to the caller without its text."""
+        if isinstance(raised, ObolError) and not isinstance(raised, Internal):
+            return raised
+        self._log.error("rpc failed unexpectedly", exc_info=raised)
+        return unexpected(correlation.id, sends=method.sends)
+
+    def _ended(self, method: _Method, code: str, reason: str, began_s: float) -> None:
         seconds = self._monotonic() - began_s
         self._telemetry.rpc_ended(method.rpc, code, None if method.streams else seconds)
-        self._log.info("rpc", code=code, ms=round(seconds * 1_000, 2))
+        self._log.info("rpc", code=code, reason=reason, ms=round(seconds * 1_000, 2))
 
 
 def _reply_bytes(reply: Message | CommandReply) -> tuple[bytes, bool]:
@@ -226,17 +244,14 @@ def _reply_bytes(reply: Message | CommandReply) -> tuple[bytes, bool]:
     return reply.SerializeToString(), False
 
 
-def _initial_metadata(caller: Caller, *, replayed: bool) -> tuple[tuple[str, str], ...]:
-    correlation = (CORRELATION_ID, caller.correlation_id)
-    return (correlation, (REPLAYED, "true")) if replayed else (correlation,)
-
-
-def _told(raised: Exception, method: _Method, caller: Caller | None) -> ObolError:
-    """What the caller is told of `raised`; a defect goes to the logs, whole, and to the caller without its text."""
-    if isinstance(raised, ObolError) and not isinstance(raised, Internal):
-        return raised
-    structlog.get_logger().error("rpc failed unexpectedly", exc_info=raised)
-    return unexpected(caller.correlation_id if caller else "", sends=method.sends)
+async def _send_initial_metadata(context: ServicerContext, correlation: _Correlation, *, replayed: bool) -> None:
+    # Only where there is something to say: sent by itself it costs both sides some 40 us, with the reply nothing.
+    said = [(CORRELATION_ID, correlation.unsent)] if correlation.unsent else []
+    if replayed:
+        said.append((REPLAYED, "true"))
+    if said:
+        await context.send_initial_metadata(said)
+        correlation.unsent = ""
 
 
 def _cancelled_code(context: ServicerContext) -> str:
@@ -244,9 +259,8 @@ def _cancelled_code(context: ServicerContext) -> str:
     return (grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED).name
 
 
-async def _abort(context: ServicerContext, caller: Caller | None, error: ObolError, *, metadata_sent: bool) -> NoReturn:
-    if caller is not None and not metadata_sent:
-        await context.send_initial_metadata(_initial_metadata(caller, replayed=False))
+async def _abort(context: ServicerContext, correlation: _Correlation, error: ObolError) -> NoReturn:
+    await _send_initial_metadata(context, correlation, replayed=False)
     await context.abort_with_status(rich_status(error))
     raise AssertionError("abort always raises")
 

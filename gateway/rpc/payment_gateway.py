@@ -19,6 +19,7 @@ from gateway.rpc.reading import (
 )
 from gateway.rpc.translate import payment_to_proto, refund_to_proto, source_to_proto, time_to_proto
 from obol.v1 import payment_gateway_pb2 as pb
+from obol.v1 import payment_pb2
 
 
 class PaymentGateway:
@@ -158,7 +159,7 @@ def _entry(entry: HistoryEntry) -> pb.TimelineEntry:
         source=source_to_proto(entry.source),
         causation_id=entry.causation_id,
         transitions=[
-            pb.Transition(
+            payment_pb2.Transition(
                 entity=each.entity.value,
                 entity_id=each.entity_id,
                 state_before=each.before,

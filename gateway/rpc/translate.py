@@ -9,12 +9,11 @@ from types import MappingProxyType
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.app.replies import CommandView
 from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.movements import Origin
 from gateway.domain.observations import ObservationKind, Source
-from gateway.domain.payments import CaptureMethod, ConfirmationMethod, NextAction, Payment, Refund
+from gateway.domain.payments import CaptureMethod, ConfirmationMethod, LatestCommand, NextAction, Payment, Refund
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from obol.v1 import money_pb2, observation_pb2, payment_pb2
 
@@ -136,15 +135,15 @@ OBSERVATION_SOURCES: Mapping[Source, observation_pb2.ObservationSource.ValueType
 )
 
 
-def payment_to_proto(payment: Payment, command: CommandView | None = None) -> payment_pb2.Payment:
-    """A payment; with `command`, its `latest_command` is that one."""
+def payment_to_proto(payment: Payment) -> payment_pb2.Payment:
+    """A payment as it stands, with its latest command; a reply's payment carries the command that it answers."""
     terms = payment.terms
     message = payment_pb2.Payment(
         payment_id=payment.payment_id,
         amount=money_to_proto(terms.amount_minor, terms.currency),
         state=PAYMENT_STATES[payment.state],
         dispute_state=DISPUTE_STATES[payment.dispute_state],
-        latest_command=None if command is None else command_to_proto(command),
+        latest_command=None if payment.latest_command is None else command_to_proto(payment.latest_command),
         money=_money_facts(payment),
         provider_reference=provider_reference_to_proto(
             payment.provider, payment.account_id, payment.provider_payment_id
@@ -190,7 +189,7 @@ def refund_to_proto(refund: Refund) -> payment_pb2.Refund:
     )
 
 
-def command_to_proto(command: CommandView) -> payment_pb2.CommandSummary:
+def command_to_proto(command: LatestCommand) -> payment_pb2.CommandSummary:
     """A command in short."""
     return payment_pb2.CommandSummary(
         command_id=command.command_id,

@@ -3,7 +3,8 @@
 2xx, readable and what was asked      Answered
 402 card_error                        Declined, with the payment
 400, 404, 422 invalid_request_error   Declined: the books say no
-401, 403, 429, 409 busy key           NotExecuted
+401, 403, 429                         NotExecuted
+409 busy key                          Ambiguous
 everything else                       Ambiguous: 5xx, a reused key, a status that is not in the table, an
                                       answer that cannot be read or is about something else
 """
@@ -110,7 +111,7 @@ def _answered(received: Received, asked: Asked, mapping: SandboxMapping) -> Outc
     snapshot = mapping.snapshot(parse_object(received.body))
     differs = mismatch(asked, snapshot)
     if differs:
-        return _ambiguous(received, f"mismatch: {differs}")
+        return _ambiguous(received, f"mismatch: {differs}", contradicts=True)
     made = made_by(asked, snapshot)
     return Answered(snapshot, made.provider_movement_id if made else None)
 
@@ -124,7 +125,7 @@ def _declined(received: Received, asked: Asked, mapping: SandboxMapping) -> Outc
         return Declined(mapping.decline(error))
     snapshot = mapping.snapshot(payment.raw)
     differs = mismatch(asked, snapshot)
-    return _ambiguous(received, f"mismatch: {differs}") if differs else Declined(mapping.decline(error), snapshot)
+    return _ambiguous(received, f"mismatch: {differs}", contradicts=True) if differs else Declined(mapping.decline(error), snapshot)
 
 
 def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:
@@ -140,7 +141,8 @@ def _busy(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:
     _, _, code = error_code(received)
     if code != "idempotency_in_progress":
         return _unmapped(received, asked, mapping)
-    return not_executed(Refusal.KEY_BUSY, "409 idempotency_in_progress")
+    # Somebody's send under this key is on its way, and it can only be ours: it may take effect any moment.
+    return _ambiguous(received, "idempotency_in_progress")
 
 
 def _not_executed(refusal: Refusal) -> Callable[[Received, Asked, SandboxMapping], Outcome]:
@@ -160,8 +162,8 @@ def _unmapped(received: Received, asked: Asked, mapping: SandboxMapping) -> Outc
     return _ambiguous(received, "a status that is not in the table")
 
 
-def _ambiguous(received: Received, seen: str) -> Ambiguous:
-    return Ambiguous(bounded(f"{received.status}: {seen}", FAILURE_CHARACTERS_MAX))
+def _ambiguous(received: Received, seen: str, *, contradicts: bool = False) -> Ambiguous:
+    return Ambiguous(bounded(f"{received.status}: {seen}", FAILURE_CHARACTERS_MAX), contradicts)
 
 
 _READERS: Mapping[int, Callable[[Received, Asked, SandboxMapping], Outcome]] = MappingProxyType(

@@ -46,6 +46,7 @@ class Assumption(StrEnum):
     FLIGHT_IS_BOUNDED = "a request takes effect within the longest flight"
     CHECK_IS_SEND = "nothing comes between the last-moment check and the write"
     CLOCK_RUNS = "a stalled process's clock runs on"
+    CLOCK_IS_STEADY = "the database's clock does not leap ahead"
     NO_DUPLICATES = "nothing on the way repeats a request"
     LOOKS_ARE_CONSISTENT = "a look that is called consistent is"
     KEYS_ARE_KEPT = "a provider keeps a key for its window"

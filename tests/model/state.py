@@ -110,7 +110,8 @@ IDLE = Worker()
 class Bounds:
     """How large the world is; durations in ticks.
 
-    `forgets`: the provider forgets a key `key_window` after the effect, else never. `consistent`: a look sees every
+    `waits`: a caller takes a fresh key after NOT_SENT only when no call of its is out. `order_unique`: the order's create
+    was declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never. `consistent`: a look sees every
     earlier write, else it may miss any. `amounts` of the commands out of `total` (refund, capture).
     """
 
@@ -128,9 +129,13 @@ class Bounds:
     amounts: tuple[int, ...] = (60, 60)
     total: int = 100
     orphans: int = 2
+    waits: bool = False
+    order_unique: bool = False
 
     def __post_init__(self) -> None:
         if not self.send_window < self.lease:
             raise ValueError("the send window is shorter than the lease")
-        if not self.resend_age + self.lease + self.send_window + self.flight <= self.key_window + 2:
+        # At the latest: taken at resend_age - 1, start_resend at the lease's last tick, sent at the window's, landed.
+        latest = (self.resend_age - 1) + (self.lease - 1) + (self.send_window - 1) + self.flight
+        if not latest < self.key_window:
             raise ValueError("a resend that starts in time must land inside the key window")

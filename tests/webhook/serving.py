@@ -37,11 +37,14 @@ class Inbox(ProviderCallbacksServicer):
     delivered: list[DeliverCallbackRequest] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     kept: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
+    arrivals: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    """Released for each callback that comes in."""
     before: Callable[[Any], Awaitable[None]] | None = None
     after: Callable[[Any], Awaitable[None]] | None = None
 
     async def DeliverCallback(self, request: DeliverCallbackRequest, context: Any) -> DeliverCallbackResponse:
         self.delivered.append(request)
+        self.arrivals.release()
         self.metadata.append(dict(context.invocation_metadata()))
         if self.before is not None:
             await self.before(context)
@@ -111,19 +114,24 @@ async def sidecar(
 
 @asynccontextmanager
 async def _listening(settings: SidecarSettings) -> AsyncIterator[tuple[int, list[dict[str, Any]]]]:
-    bound: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    stop = asyncio.Event()
+    ports: list[int] = []
+    bound, stop = asyncio.Event(), asyncio.Event()
+
+    def listening(host: str, port: int) -> None:
+        ports.append(port)
+        bound.set()
+
     log = structlog.testing.CapturingLogger()
     lines: list[dict[str, Any]] = []
     logger = structlog.wrap_logger(log, processors=[lambda _, method, line: _kept(lines, method, line)])
-    serving = asyncio.create_task(
-        serve(settings, ready=lambda host, port: bound.set_result(port), stop=stop, log=logger, now_s=lambda: NOW_S)
-    )
-    await asyncio.wait({bound, serving}, return_when=asyncio.FIRST_COMPLETED)
+    serving = asyncio.create_task(serve(settings, ready=listening, stop=stop, log=logger, now_s=lambda: NOW_S))
+    waiting = asyncio.create_task(bound.wait())
+    await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if serving.done():
         await serving
     try:
-        yield bound.result(), lines
+        yield ports[0], lines
     finally:
         stop.set()
         await serving

@@ -76,12 +76,13 @@ async def test_a_body_that_does_not_come_is_a_408() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
         writer.write(head(PATH, headers))
         began = time.monotonic()
+        answering = asyncio.create_task(read_answer(reader))
         for byte in BODY[:50]:
-            if reader._buffer:  # type: ignore[attr-defined]  # whether the answer is there, without waiting for it
+            if answering.done():
                 break
             writer.write(bytes([byte]))
             await asyncio.sleep(0.05)
-        assert (await read_answer(reader)).status == 408
+        assert (await answering).status == 408
         assert time.monotonic() - began < 2.0
         assert await closed_within(reader, 1)
         assert up.inbox.delivered == []
@@ -132,10 +133,16 @@ async def test_a_body_after_its_answer_is_not_read_for_ever() -> None:
 
 
 async def test_a_large_head_is_refused() -> None:
-    """Headers beyond `head_bytes_max` get a 400."""
+    """Headers beyond `head_bytes_max` are refused, whether they come at once or in pieces."""
+    headers = [("x-padding", "y" * 20_000), *signed(BODY), ("Content-Length", str(len(BODY)))]
+    whole = head(PATH, headers)
     async with sidecar() as up:
-        headers = [("x-padding", "y" * 20_000), *signed(BODY)]
-        assert (await post(up.port, BODY, headers)).status == 400
+        assert (await exchange(up.port, [whole + BODY])).status == 431
+        reader, writer = await asyncio.open_connection("127.0.0.1", up.port)
+        for start in range(0, 18_000, 1_000):
+            writer.write(whole[start : start + 1_000])
+            await asyncio.sleep(0.01)
+        assert (await read_answer(reader)).status == 400
         assert up.inbox.delivered == []
 
 
@@ -148,8 +155,8 @@ async def test_callbacks_at_a_time_are_bounded() -> None:
 
     async with sidecar(inbox=Inbox(before=wait), limits=SidecarLimits(callbacks_max=2)) as up:
         first = [asyncio.create_task(post(up.port, event(f"evt_{n}"), signed(event(f"evt_{n}")))) for n in range(2)]
-        while len(up.inbox.delivered) < 2:
-            await asyncio.sleep(0.01)
+        for _ in first:
+            await up.inbox.arrivals.acquire()
         crowded = await post(up.port, BODY, signed(BODY))
         assert (crowded.status, crowded.headers["retry-after"]) == (503, "10")
         release.set()

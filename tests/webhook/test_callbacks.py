@@ -156,8 +156,8 @@ async def test_only_a_post_to_an_account_is_a_callback(path: str, method: str, s
 
 
 async def test_nothing_can_be_learned_from_a_401() -> None:
-    """An unknown account, a wrong, stale or missing signature and a missing secret get the same answer, byte for byte."""
-    attempts = [
+    """An unknown account, a wrong, stale or missing signature and a missing secret get one answer, byte for byte."""
+    attempts: list[tuple[str, Headers]] = [
         (PATH, [JSON]),
         (PATH, signed(BODY, secret="whsec_wrong")),
         (PATH, signed(BODY, at_s=NOW_S - 1_000)),

@@ -763,7 +763,7 @@ class TimelineEntry(_message.Message):
         """When it was recorded."""
 
     @_builtins.property
-    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Transition]:
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Transition]:
         """What changed."""
 
     def __init__(
@@ -773,7 +773,7 @@ class TimelineEntry(_message.Message):
         record_time: _timestamp_pb2.Timestamp | None = ...,
         source: _observation_pb2.ObservationSource.ValueType = ...,
         causation_id: _builtins.str = ...,
-        transitions: _abc.Iterable[Global___Transition] | None = ...,
+        transitions: _abc.Iterable[_payment_pb2.Transition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -782,40 +782,6 @@ class TimelineEntry(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TimelineEntry: _TypeAlias = TimelineEntry  # noqa: Y015
-
-@_typing.final
-class Transition(_message.Message):
-    """One edge that was taken."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTITY_FIELD_NUMBER: _builtins.int
-    ENTITY_ID_FIELD_NUMBER: _builtins.int
-    STATE_BEFORE_FIELD_NUMBER: _builtins.int
-    STATE_AFTER_FIELD_NUMBER: _builtins.int
-    entity: _builtins.str
-    """PAYMENT, DISPUTE, COMMAND, OPERATION or REFUND."""
-    entity_id: _builtins.str
-    """Its id."""
-    state_before: _builtins.str
-    """The state before; empty for what has just come to be."""
-    state_after: _builtins.str
-    """The state after."""
-    def __init__(
-        self,
-        *,
-        entity: _builtins.str = ...,
-        entity_id: _builtins.str = ...,
-        state_before: _builtins.str = ...,
-        state_after: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "entity_id", b"entity_id", "state_after", b"state_after", "state_before", b"state_before"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Transition: _TypeAlias = Transition  # noqa: Y015
 
 @_typing.final
 class GetPaymentTimelineResponse(_message.Message):

@@ -784,3 +784,37 @@ class Refund(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refund: _TypeAlias = Refund  # noqa: Y015
+
+@_typing.final
+class Transition(_message.Message):
+    """One edge that was taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTITY_FIELD_NUMBER: _builtins.int
+    ENTITY_ID_FIELD_NUMBER: _builtins.int
+    STATE_BEFORE_FIELD_NUMBER: _builtins.int
+    STATE_AFTER_FIELD_NUMBER: _builtins.int
+    entity: _builtins.str
+    """PAYMENT, DISPUTE, COMMAND, OPERATION or REFUND."""
+    entity_id: _builtins.str
+    """Its id."""
+    state_before: _builtins.str
+    """The state before; empty for what has just come to be."""
+    state_after: _builtins.str
+    """The state after."""
+    def __init__(
+        self,
+        *,
+        entity: _builtins.str = ...,
+        entity_id: _builtins.str = ...,
+        state_before: _builtins.str = ...,
+        state_after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "entity_id", b"entity_id", "state_after", b"state_after", "state_before", b"state_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Transition: _TypeAlias = Transition  # noqa: Y015

@@ -180,10 +180,9 @@ def test_a_smaller_share_of_failures_does_not_trip(breaker: AccountBreaker) -> N
 def test_failures_leave_the_window_with_time(breaker: AccountBreaker, clock: Clock) -> None:
     """What is older than the window does not count towards the share."""
     for call in range(19):
-        breaker.admit().report(healthy=call % 2 == 0)
+        breaker.admit().report(healthy=call % 2 == 1)
     clock.now_s += LIMITS.window_s + 1
-    for call in range(19):
-        breaker.admit().report(healthy=call % 2 == 0)
+    fail(breaker)
     assert state(breaker) is AccountHealth.CLOSED
 
 

@@ -1,6 +1,7 @@
 """The bulkhead: bounded, fair, and never a place lost."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -109,8 +110,19 @@ async def test_a_waiter_cancelled_before_its_place_comes_does_not_take_it() -> N
     assert bulkhead.taken == 0
 
 
-async def test_a_place_that_comes_as_the_wait_ends_is_kept_or_passed_on() -> None:
-    """Whatever the race between a place and a deadline ends in, no place is lost."""
+async def test_a_place_that_comes_as_the_wait_ends_is_kept() -> None:
+    """Handed over in the very turn of the loop in which the wait ends: the place is taken, not lost."""
+    bulkhead = Bulkhead(BulkheadLimits(calls_max=1, waiting_max=10))
+    place = await bulkhead.enter(wait_s=0)
+    (task,) = await queued(bulkhead, 1, wait_s=0.02)
+    asyncio.get_running_loop().call_later(0.01, place.leave)
+    time.sleep(0.05)  # noqa: ASYNC251  the loop stands still, so that both timers come due in one turn
+    (await task).leave()
+    assert (bulkhead.taken, bulkhead.waiting) == (0, 0)
+
+
+async def test_no_place_is_lost_in_a_crowd() -> None:
+    """However places and deadlines cross, at the end every place is free."""
     bulkhead = Bulkhead(BulkheadLimits(calls_max=2, waiting_max=200))
 
     async def call(held_s: float) -> None:

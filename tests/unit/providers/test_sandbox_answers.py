@@ -77,6 +77,11 @@ def test_a_refusal_of_the_books_is_a_decline(status: int) -> None:
     assert result.decline.provider_code == "no_such_payment_method"
 
 
+def test_a_key_that_is_in_use_is_ambiguous() -> None:
+    """Another send of ours under the key is on its way and may take effect: nothing is known."""
+    assert isinstance(outcome(received(409, error("idempotency_error", "idempotency_in_progress"))), Ambiguous)
+
+
 def test_a_reused_key_is_ambiguous() -> None:
     """The key belongs to another request: what became of ours is unknown."""
     assert isinstance(outcome(received(422, error("idempotency_error", "idempotency_key_reused"))), Ambiguous)
@@ -88,7 +93,6 @@ def test_a_reused_key_is_ambiguous() -> None:
         (received(401, error("authentication_error", "invalid_key")), Refusal.CREDENTIALS),
         (received(401, b"<html>"), Refusal.CREDENTIALS),
         (received(403, error("authentication_error", "forbidden")), Refusal.PERMISSION),
-        (received(409, error("idempotency_error", "idempotency_in_progress")), Refusal.KEY_BUSY),
         (received(429, error("rate_limit_error", "rate_limited"), retry_after="7"), Refusal.RATE_LIMITED),
     ],
 )

@@ -159,7 +159,7 @@ def test_the_header_counts_once_and_in_any_case() -> None:
         json.dumps(event(type=7)).encode(),
         json.dumps(event(object="payment")).encode(),
         json.dumps(event(livemode="no")).encode(),
-        b" " * (BODY_BYTES_MAX + 1),
+        BODY + b" " * BODY_BYTES_MAX,
     ],
     ids=lambda body: repr(body[:24]),
 )
@@ -173,6 +173,12 @@ def test_no_input_raises_anything_else(body: bytes, header: str) -> None:
     """Whatever comes in, the answer is an event or CallbackRejected."""
     with pytest.raises(CallbackRejected):
         verify(body, {"Sandbox-Signature": header}, [NEW], NOW_S)
+
+
+@pytest.mark.parametrize("more", ["\n", " ", ",", ",v0=1"])
+def test_a_genuine_header_with_more_is_forged(more: str) -> None:
+    """The header is read whole or not at all."""
+    assert rejected(BODY, {"Sandbox-Signature": signed()["Sandbox-Signature"] + more}, NEW) is Rejection.FORGED
 
 
 def test_a_forged_callback_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,86 @@
+"""Bring a payment somewhere through the store, as an engine would."""
+
+from dataclasses import replace
+
+from gateway.domain.movements import MovementKind
+from gateway.domain.payments import Payment
+from gateway.domain.states import CommandState
+from gateway.domain.storage import (
+    Claim,
+    Claimed,
+    ClaimOutcome,
+    CommandChange,
+    OperationChange,
+    SettleOutcome,
+    Store,
+)
+from tests.store import making
+
+
+async def claimed(store: Store, **terms: object) -> tuple[Claim, Claimed]:
+    """A create that is claimed and not settled."""
+    claim = making.create_claim(making.payment(terms=making.terms(**terms)))
+    got = await store.claim(claim)
+    assert got.outcome is ClaimOutcome.CLAIMED
+    return claim, got
+
+
+async def unknown(store: Store, *, next_attempt_s: float | None = 0.0) -> Claim:
+    """A create whose outcome is unknown, due for recovery after `next_attempt_s`."""
+    claim, got = await claimed(store)
+    assert claim.payment is not None
+    lost = replace(making.held(claim, got), state=CommandState.UNKNOWN)
+    settlement = making.settlement_of(
+        claim,
+        got,
+        payment=replace(claim.payment, version=2),
+        operations=(OperationChange(lost, got.epoch, next_attempt_s),),
+        commands=(CommandChange(claim.command.command_id, CommandState.UNKNOWN, None),),
+        movements=(),
+        observations=(),
+    )
+    assert await store.settle(settlement) is SettleOutcome.APPLIED
+    return claim
+
+
+async def captured(store: Store, **changes: object) -> Payment:
+    """A payment of $100 that is captured."""
+    claim = making.create_claim(making.payment(terms=making.terms(**changes)))
+    got = await store.claim(claim)
+    settlement = making.settlement_of(claim, got)
+    assert await store.settle(settlement) is SettleOutcome.APPLIED
+    return settlement.payment
+
+
+async def authorized(store: Store) -> Payment:
+    """A payment of $100 that is authorized and not captured."""
+    claim = making.create_claim()
+    got = await store.claim(claim)
+    assert claim.payment is not None
+    facts = making.money(claim.payment, MovementKind.AUTHORIZATION)
+    after = making.settled(claim.payment, facts, version=2)
+    settlement = making.settlement_of(claim, got, payment=after, movements=facts.movements)
+    assert await store.settle(settlement) is SettleOutcome.APPLIED
+    return after
+
+
+async def not_sent(store: Store, claim: Claim) -> Payment:
+    """Claim, and settle as provably not sent."""
+    got = await store.claim(claim)
+    payment = claim.payment or await store.get_payment(making.TENANT, claim.command.payment_id)
+    assert got.outcome is ClaimOutcome.CLAIMED
+    assert payment is not None
+    after = replace(payment, version=got.version + 1, busy_command_id=None, reserved_refund_minor=0)
+    gone = replace(making.held(claim, got), state=CommandState.NOT_SENT, reserved_minor=0)
+    settlement = making.settlement_of(
+        replace(claim, payment=payment),
+        got,
+        payment=after,
+        operations=(OperationChange(gone, got.epoch, None),),
+        commands=(CommandChange(claim.command.command_id, CommandState.NOT_SENT, None),),
+        movements=(),
+        refunds=() if claim.refund is None else (replace(claim.refund, state=CommandState.NOT_SENT),),
+        observations=(),
+    )
+    assert await store.settle(settlement) is SettleOutcome.APPLIED
+    return after
