@@ -1,5 +1,6 @@
 """The databases of a run: a PostgreSQL from a wheel, durable as it comes, and SQLite files beside it."""
 
+import sqlite3
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import psutil
 from sqlalchemy import make_url
 
+from bench.load import CpuUsed, Meter
+from bench.processes import Server
 from tests.databases import administer, postgresql_server, postgresql_url, sqlite_url
 
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
@@ -64,10 +67,22 @@ def postgresql_cpu_s() -> float:
     return used
 
 
+def analyse(url: str) -> None:
+    """Give PostgreSQL's planner its statistics now: autovacuum would within its first minute."""
+    place = place_of(url)
+    if not place.is_sqlite:
+        administer("ANALYZE", place.database)
+
+
+def meter_of(engine: Engine, server: Server) -> Meter:
+    """Whose CPU a call of `server` costs."""
+    if engine is Engine.SQLITE:
+        return lambda: CpuUsed(server.cpu_s())
+    return lambda: CpuUsed(server.cpu_s(), postgresql_cpu_s())
+
+
 def versions() -> dict[str, str]:
     """The engines' versions."""
-    import sqlite3
-
     return {
         "PostgreSQL": administer("SHOW server_version"),
         "SQLite": sqlite3.sqlite_version,

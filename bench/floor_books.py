@@ -20,7 +20,7 @@ ROW_BYTES = {
 }
 """The filler of each row: the gateway's mean row on PostgreSQL, less the floor's keys."""
 
-REPLY_BYTES = 595
+REPLY_BYTES = 491
 POOL_CONNECTIONS = 10
 
 _TABLES = (

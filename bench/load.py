@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,7 +18,21 @@ CALL_S_MAX = 30.0
 
 Call = Callable[[], Awaitable[None]]
 Send = Callable[[bytes], Awaitable[bytes]]
-Cpu = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuUsed:
+    """CPU seconds: of the server's process, and of the database's where that is another one."""
+
+    server_s: float
+    database_s: float = 0.0
+
+    def since(self, before: "CpuUsed") -> "CpuUsed":
+        """What was used after `before`."""
+        return CpuUsed(self.server_s - before.server_s, self.database_s - before.database_s)
+
+
+Meter = Callable[[], CpuUsed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +41,7 @@ class Round:
 
     seconds: float
     latencies_s: tuple[float, ...]
-    cpu_s: float
+    cpu: CpuUsed
 
     @property
     def calls(self) -> int:
@@ -40,9 +53,14 @@ class Round:
         return self.calls / self.seconds
 
     @property
-    def cpu_ms(self) -> float:
-        """CPU milliseconds of the servers for each call."""
-        return self.cpu_s * 1_000 / max(1, self.calls)
+    def server_ms(self) -> float:
+        """CPU milliseconds of the server for each call."""
+        return self.cpu.server_s * 1_000 / max(1, self.calls)
+
+    @property
+    def database_ms(self) -> float:
+        """CPU milliseconds of the database's own processes for each call."""
+        return self.cpu.database_s * 1_000 / max(1, self.calls)
 
     def percentile_ms(self, percent: float) -> float:
         """The latency that `percent` of the calls stayed within, in milliseconds."""
@@ -55,11 +73,11 @@ def percentile_of(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0
 
 
-async def run_round(call: Call, *, callers: int, seconds: float, cpu: Cpu) -> Round:
+async def run_round(call: Call, *, callers: int, seconds: float, meter: Meter) -> Round:
     """`callers` in a closed loop for `seconds`; calls that are under way at the end are finished and counted."""
     latencies: list[float] = []
     clock = time.perf_counter
-    before_cpu_s, began_s = cpu(), clock()
+    before, began_s = meter(), clock()
     until_s = began_s + seconds
 
     async def caller() -> None:
@@ -73,7 +91,7 @@ async def run_round(call: Call, *, callers: int, seconds: float, cpu: Cpu) -> Ro
     async with asyncio.TaskGroup() as group:
         for _ in range(callers):
             group.create_task(caller())
-    return Round(clock() - began_s, tuple(latencies), cpu() - before_cpu_s)
+    return Round(clock() - began_s, tuple(latencies), meter().since(before))
 
 
 @asynccontextmanager
@@ -97,11 +115,56 @@ async def sending(address: str, method: str) -> AsyncIterator[Send]:
             await channel.close()
 
 
-def medians(rounds: Sequence[Round]) -> tuple[float, float, float, float]:
-    """The medians of rate, p50 and p99 in milliseconds, and CPU milliseconds for each call."""
-    return (
-        median(each.rate for each in rounds),
-        median(each.percentile_ms(50) for each in rounds),
-        median(each.percentile_ms(99) for each in rounds),
-        median(each.cpu_ms for each in rounds),
-    )
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the table: the medians of a subject's rounds at one number of callers."""
+
+    engine: str
+    subject: str
+    callers: int
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    server_ms: float
+    database_ms: float
+
+    @classmethod
+    def of(cls, engine: str, subject: str, callers: int, rounds: Sequence[Round]) -> "Line":
+        """From interleaved rounds."""
+        return cls(
+            engine,
+            subject,
+            callers,
+            median(each.rate for each in rounds),
+            median(each.percentile_ms(50) for each in rounds),
+            median(each.percentile_ms(99) for each in rounds),
+            median(each.server_ms for each in rounds),
+            median(each.database_ms for each in rounds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something that is called in rounds: its name in the table, the call, and whose CPU it costs."""
+
+    name: str
+    call: Call
+    meter: Meter
+
+
+async def interleaved(
+    subjects: Sequence[Subject], *, callers: int, rounds: int, seconds: float
+) -> dict[str, list[Round]]:
+    """Rounds of every subject in turn, so that what the machine does besides meets them all; by the subject's name."""
+    seen: dict[str, list[Round]] = {subject.name: [] for subject in subjects}
+    for number in range(rounds):
+        # The order turns round, so that nobody always comes after the same one.
+        for subject in subjects if number % 2 == 0 else reversed(subjects):
+            done = await run_round(subject.call, callers=callers, seconds=seconds, meter=subject.meter)
+            seen[subject.name].append(done)
+    return seen
+
+
+def paired_ratio(upper: Sequence[Round], lower: Sequence[Round]) -> float:
+    """The median over the rounds of how many times as fast `upper` was as `lower`."""
+    return median(above.rate / below.rate for above, below in zip(upper, lower, strict=True))

@@ -31,9 +31,9 @@ def verdict(outcome: Outcome | Lookup) -> bool | None:
         case Answered() | Declined() | Found() | Absent():
             return True
         case NotExecuted():
-            # Told to slow down, or that our own key is busy, is an answer of a healthy provider; a refused credential
-            # fails every call until somebody mends it.
-            return None if refusal_of(outcome) in (Refusal.RATE_LIMITED, Refusal.KEY_BUSY) else False
+            # Told to slow down is an answer of a healthy provider; a refused credential fails every call until
+            # somebody mends it.
+            return None if refusal_of(outcome) is Refusal.RATE_LIMITED else False
         case NotSent(failure=failure) if failure.startswith(LATE):
             return None
         case Ambiguous() | NotSent() | Unreadable():

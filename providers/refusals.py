@@ -16,7 +16,6 @@ class Refusal(StrEnum):
     CREDENTIALS = "CREDENTIALS"
     PERMISSION = "PERMISSION"
     RATE_LIMITED = "RATE_LIMITED"
-    KEY_BUSY = "KEY_BUSY"
 
 
 def not_executed(refusal: Refusal, seen: str, *, retry_after_s: float | None = None) -> NotExecuted:

@@ -30,15 +30,3 @@ def create_triggers(dialect: str) -> Iterator[str]:
                     f"CREATE TRIGGER {table}_refuse_{verb.lower()} BEFORE {verb} ON {table} "
                     f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
                 )
-
-
-def drop_triggers(dialect: str) -> Iterator[str]:
-    """The statements that disarm it, for a migration back."""
-    for table in APPEND_ONLY:
-        if dialect == "postgresql":
-            yield f"DROP TRIGGER {table}_append_only ON {table}"
-        else:
-            yield f"DROP TRIGGER {table}_refuse_update"
-            yield f"DROP TRIGGER {table}_refuse_delete"
-    if dialect == "postgresql":
-        yield "DROP FUNCTION obol_refuse_change()"

@@ -165,5 +165,7 @@ def _count_undecided(connection: Connection, tenant_id: str, name: str, first: i
         .limit(COUNTED_MAX)
         .subquery()
     )
-    undecided = select(1).where(~_decided(tenant_id, name, window.c.observation_id)).limit(UNDECIDED_MAX)
+    undecided = (
+        select(window.c.observation_id).where(~_decided(tenant_id, name, window.c.observation_id)).limit(UNDECIDED_MAX)
+    )
     return connection.scalar(select(func.count()).select_from(undecided.subquery())) or 0

@@ -4,6 +4,8 @@ Every function takes the URL that `store.open_store` takes. A database may be ne
 one before it run side by side, so AHEAD is no reason to stop.
 """
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import StrEnum
@@ -25,6 +27,9 @@ CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 BUSY_TIMEOUT_S = 30.0
 
+_ALONE = threading.Lock()
+"""Alembic keeps the migration under way in module globals: within a process there can be one."""
+
 
 class Schema(StrEnum):
     """How a database's schema compares with this release's."""
@@ -41,8 +46,8 @@ class SchemaBehind(RuntimeError):
 
 async def upgrade(url: str) -> None:
     """Run every migration that is missing, all in one transaction. Two at once: the second waits and finds none."""
-    async with edge(), _connected(url) as engine, engine.begin() as connection:
-        await connection.run_sync(_upgrade)
+    async with edge():
+        await asyncio.to_thread(_upgrade_alone, url)
 
 
 async def current(url: str) -> str:
@@ -67,6 +72,16 @@ def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     return config
+
+
+def _upgrade_alone(url: str) -> None:
+    with _ALONE:
+        asyncio.run(_upgrade_apart(url))
+
+
+async def _upgrade_apart(url: str) -> None:
+    async with _connected(url) as engine, engine.begin() as connection:
+        await connection.run_sync(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 ACCOUNT = "acct_main"
 READY_S_MAX = 60.0
 PROBE_S = 1.0
-STOP_S = 5.0
+STOP_S = 10.0
 # Below what operating systems give to outgoing connections, so that a port stays free while its process restarts.
 PORTS = range(20_000, 32_000)
 PORTS_TRIED_MAX = 500

@@ -1,9 +1,11 @@
 """The tour: sets everything up, plays the scenes, compares the books, and takes everything down again."""
 
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +18,21 @@ from gateway.demo import wording
 from gateway.demo.billing import CONSUMER, Billing
 from gateway.demo.figures import read_books
 from gateway.demo.installation import Installation
-from gateway.demo.process import wait_until
-from gateway.demo.provider import PROVIDERS, ProviderSide
+from gateway.demo.process import ProcessDied, TookTooLong, wait_until
+from gateway.demo.provider import PROVIDERS, ProviderSide, UnexpectedAnswer
 from gateway.demo.reckoning import Reckoning, reckon, unknown
 from gateway.demo.scenes import SCENES, Stage
 from gateway.demo.telling import Telling, telling
+from obol.client import GatewayError
 from obol.v1.billing_observation_pb2 import GetConsumerRequest
 
 QUIET_S_MAX = 20.0
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+FORESEEN = (ProcessDied, TookTooLong, UnexpectedAnswer, GatewayError, OSError, sqlite3.Error)
+"""What needs no traceback: its words say what happened."""
 
 
 def run(*, keep: Path | None = None, quiet: bool = False, provider: str = "sandbox") -> int:
@@ -45,17 +51,25 @@ def run(*, keep: Path | None = None, quiet: bool = False, provider: str = "sandb
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    with _ended_by_signals(), _directory(keep) as directory, Installation(directory) as installed:
-        return _guarded(installed, provider, telling(quiet=quiet), kept=keep is not None)
-
-
-def _guarded(installed: Installation, provider: str, told: Telling, *, kept: bool) -> int:
     try:
-        reckoning = _play(installed, PROVIDERS[provider](installed), told, kept=kept)
+        with _ended_by_signals(), _directory(keep) as directory:
+            installed = Installation(directory)
+            try:
+                return _told(installed, provider, telling(quiet=quiet), kept=keep is not None)
+            finally:
+                _take_down(installed)
     except KeyboardInterrupt:
         _complain("interrupted; every process is ended")
         return INTERRUPTED
+
+
+def _told(installed: Installation, provider: str, told: Telling, *, kept: bool) -> int:
+    """Play, and say how it went."""
+    try:
+        reckoning = _play(installed, PROVIDERS[provider](installed), told, kept=kept)
     except Exception as error:  # noqa: BLE001  whatever went wrong, a person gets its words and the logs
+        if not isinstance(error, FORESEEN):
+            traceback.print_exc()
         _complain(f"failed: {type(error).__name__}: {error}")
         _show_logs(installed)
         return FAILED
@@ -84,12 +98,7 @@ def _play(installed: Installation, provider: ProviderSide, told: Telling, *, kep
                 scene.play(stage)
                 _accepted(stage)
         with told.waiting("Waiting until nothing is open"):
-            wait_until(
-                lambda: _settled(installed, stage),
-                "every callback is applied, every observation accepted and nothing unknown",
-                within_s=QUIET_S_MAX,
-                meanwhile=check,
-            )
+            _settle(installed, stage)
         reckoning = reckon(
             read_books(installed.database),
             provider.effects(),
@@ -110,6 +119,19 @@ def _accepted(stage: Stage) -> None:
         within_s=QUIET_S_MAX,
         meanwhile=stage.check,
     )
+
+
+def _settle(installed: Installation, stage: Stage) -> None:
+    """Wait until nothing is open; where that does not come, the figures shall say so."""
+    try:
+        wait_until(
+            lambda: _settled(installed, stage),
+            "every callback is applied, every observation accepted and nothing unknown",
+            within_s=QUIET_S_MAX,
+            meanwhile=stage.check,
+        )
+    except TookTooLong as late:
+        stage.expect(False, str(late))
 
 
 def _settled(installed: Installation, stage: Stage) -> bool:
@@ -138,9 +160,20 @@ def _ended_by_signals() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in ENDING}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take_down(installed: Installation) -> None:
+    """End every process. A second Ctrl-C does not end this: it takes a few seconds at most."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *ENDING)}
+    try:
+        for name in installed.stop():
+            _complain(f"the {name} did not end by itself and was killed")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

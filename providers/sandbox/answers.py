@@ -23,7 +23,7 @@ from gateway.domain.providers import Ambiguous, Answered, Declined, NotSent, Out
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.http import Exchange, Lost, NeverSent, Received
 from providers.refusals import FAILURE_CHARACTERS_MAX, LATE, Refusal, not_executed, retry_after_s
-from providers.sandbox.mapping import WORDS_CHARACTERS_MAX, SandboxMapping
+from providers.sandbox.mapping import WORDS_CHARACTERS_MAX, AnotherAccount, SandboxMapping
 from providers.sandbox.requests import PAYMENTS_PATH
 from providers.strict_json import parse_object
 
@@ -61,7 +61,7 @@ def outcome_of(exchange: Exchange, prepared: PreparedRequest, mapping: SandboxMa
             try:
                 return _READERS.get(exchange.status, _unmapped)(exchange, asked_by(prepared), mapping)
             except ValueError as error:
-                return _ambiguous(exchange, str(error))
+                return _ambiguous(exchange, str(error), contradicts=isinstance(error, AnotherAccount))
             except Exception as error:  # noqa: BLE001  it was sent: whatever goes wrong here, nothing is known
                 return _ambiguous(exchange, type(error).__name__)
 
@@ -125,7 +125,9 @@ def _declined(received: Received, asked: Asked, mapping: SandboxMapping) -> Outc
         return Declined(mapping.decline(error))
     snapshot = mapping.snapshot(payment.raw)
     differs = mismatch(asked, snapshot)
-    return _ambiguous(received, f"mismatch: {differs}", contradicts=True) if differs else Declined(mapping.decline(error), snapshot)
+    if differs:
+        return _ambiguous(received, f"mismatch: {differs}", contradicts=True)
+    return Declined(mapping.decline(error), snapshot)
 
 
 def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:

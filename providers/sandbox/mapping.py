@@ -113,6 +113,10 @@ NEXT_ACTIONS = frozenset({"redirect"})
 Unmapped = Callable[[str, str], None]
 
 
+class AnotherAccount(UnreadableAnswer):
+    """A well-formed object of an account that was not asked."""
+
+
 class SandboxMapping:
     """Reads the objects of one account. `unmapped(kind, value)` hears of each value that a table does not have.
 
@@ -128,7 +132,7 @@ class SandboxMapping:
         """The payment object as a snapshot. Raises ValueError (UnreadableAnswer, FactError) where it is none."""
         payment = Fields(payload, "payment")
         if self._merchant_id and payment.text("account") != self._merchant_id:
-            raise UnreadableAnswer("payment.account: mismatch with the account that was asked")
+            raise AnotherAccount("mismatch: account")
         return _Reading(self._account_id, payment, self).snapshot()
 
     def decline(self, error: Fields) -> Decline:

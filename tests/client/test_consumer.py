@@ -218,6 +218,17 @@ async def test_heartbeats_keep_a_quiet_stream(kind: str) -> None:
     assert len(gateway.began_at) == 1
 
 
+async def test_short_waits_do_not_add_up_to_silence(kind: str) -> None:
+    """A stream that speaks every 50 ms is never silent for 200 ms, however often its decisions are sent meanwhile."""
+    gateway = Gateway(last=0, heartbeats=False)
+    limits = ConsumerLimits(silence_s_max=0.2, batch_age_s_max=0.02, backoff=QUICK.backoff)
+    async with consuming(kind, gateway, accepting([]), limits=limits):
+        for _ in range(20):
+            gateway.last += 1
+            await asyncio.sleep(0.05)
+    assert len(gateway.began_at) == 1
+
+
 async def test_a_slow_handler_is_not_silence(kind: str) -> None:
     """The handler's own time does not count against the stream."""
     gateway = Gateway(last=3)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obol.client import key_for, new_key
@@ -13,6 +13,7 @@ from obol.client import key_for, new_key
 PARTS = st.lists(st.text(min_size=1), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(PARTS, PARTS)
 def test_a_key_is_of_its_parts_and_of_no_others(one: list[str], other: list[str]) -> None:
     """Equal parts give equal keys, different parts different ones, also where they read the same when joined."""

@@ -143,7 +143,8 @@ class Database:
             else (other._replace(holds=False) if fences and other.row == row else other)
             for number, other in enumerate(state.workers)
         )
-        return state._replace(rows=(*state.rows[:row], new, *state.rows[row + 1 :]), workers=workers)
+        rows = (*state.rows[:row], new, *state.rows[row + 1 :])
+        return State(rows, workers, state.orphans, state.key, state.stray, state.sums)
 
     def _reserving(self, state: State, row: int) -> int:
         """Which other commands reserve now, as bits; read with the payment, and used only by an unguarded settle."""

@@ -31,12 +31,17 @@ class Obol:
             number: f"command k{number + 1}" if bounds.kind is Kind.CREATE else f"{bounds.kind} r{number + 1}"
             for number in range(bounds.commands)
         }
+        self._fenced = {Rule.EPOCH_FENCE, Rule.START_RESEND_FENCE} <= self._rules
         self._memory_after_effect = bounds.key_window if Assumption.KEYS_ARE_KEPT in self._assumed else 1
 
     def start(self) -> State:
         return State((Row(),) * self._bounds.commands, (IDLE,) * self._bounds.workers)
 
     def steps(self, state: State) -> Iterator[Next]:
+        every = self._steps(state)
+        return every if self._bounds.faults else (step for step in every if not step.fault)
+
+    def _steps(self, state: State) -> Iterator[Next]:
         yield from self._caller(state)
         for number, worker in enumerate(state.workers):
             if worker.phase is not Phase.IDLE:
@@ -53,19 +58,25 @@ class Obol:
     def good(self, state: State) -> bool:
         return resolved(state, self._bounds)
 
+    def plain(self, state: State) -> State:
+        """Who lost its fence can only end, and has ended; the key of an ended command is not needed any more."""
+        rows, workers, orphans, key, stray, sums = state
+        if self._fenced and any(not w.holds and w.phase in _HARMLESS_UNHELD for w in workers):
+            workers = tuple([IDLE if not w.holds and w.phase in _HARMLESS_UNHELD else w for w in workers])
+        if any(row.memory and row.state in FINAL_COMMAND_STATES for row in rows):
+            busy = {worker.row for worker in workers} | {orphan.row for orphan in orphans}
+            rows = tuple(
+                row._replace(memory=0) if row.state in FINAL_COMMAND_STATES and number not in busy else row
+                for number, row in enumerate(rows)
+            )
+        if rows is state.rows and workers is state.workers:
+            return state
+        return State(rows, workers, orphans, key, stray, sums)
+
     def likeness(self, state: State) -> Hashable:
-        """Processes are interchangeable; one that lost its fence can only end; an ended command's key is not needed."""
-        fenced = Rule.EPOCH_FENCE in self._rules and Rule.START_RESEND_FENCE in self._rules
-        workers = sorted(
-            IDLE if fenced and not worker.holds and worker.phase in _HARMLESS_UNHELD else worker
-            for worker in state.workers
-        )
-        busy = {worker.row for worker in workers} | {orphan.row for orphan in state.orphans}
-        rows = tuple(
-            row._replace(memory=0) if row.state in FINAL_COMMAND_STATES and number not in busy else row
-            for number, row in enumerate(state.rows)
-        )
-        return rows, tuple(workers), tuple(sorted(state.orphans)), state.key, state.stray, state.sums
+        """Processes are interchangeable, and so are the requests on their way."""
+        rows, workers, orphans, key, stray, sums = state
+        return rows, tuple(sorted(workers)), tuple(sorted(orphans)), key, stray, sums
 
     # ------------------------------------------------------------------------------------------------- the caller
 
@@ -286,10 +297,9 @@ class Obol:
 
     def _aged(self, row: Row) -> Row:
         memory = row.memory - 1 if row.memory and self._bounds.forgets else row.memory
-        if row.state not in LIVE_COMMAND_STATES:
-            return row._replace(memory=memory)
-        return row._replace(
-            lease=max(0, row.lease - 1), quiet=max(0, row.quiet - 1), young=max(0, row.young - 1), memory=memory
+        # What is not live has no other times.
+        return Row(
+            row.state, max(0, row.lease - 1), max(0, row.quiet - 1), max(0, row.young - 1), row.effects, memory
         )
 
     # ------------------------------------------------------------------------------------------------ the provider
@@ -322,13 +332,13 @@ _HARMLESS_UNHELD = frozenset({Phase.ANSWERED, Phase.TAKEN, Phase.ABSENT})
 
 
 def _with(state: State, number: int, worker: Worker) -> State:
-    workers = state.workers
-    return state._replace(workers=(*workers[:number], worker, *workers[number + 1 :]))
+    rows, workers, orphans, key, stray, sums = state
+    return State(rows, (*workers[:number], worker, *workers[number + 1 :]), orphans, key, stray, sums)
 
 
 def _ended(worker: Worker, outcome: Outcome) -> Worker:
     """The worker with an outcome to settle; what it no longer needs is forgotten, so that like states are alike."""
-    return worker._replace(phase=Phase.ANSWERED, left=0, outcome=outcome, absence_counts=False, young=False)
+    return Worker(Phase.ANSWERED, worker.row, worker.holds, worker.resend, outcome=outcome, seen=worker.seen)
 
 
 def _never(worker: Worker) -> Worker:

@@ -24,7 +24,7 @@ CREATE_BY_SEARCH = Bounds(resend_age=4, key_window=6, consistent=False)
 REFUND_60_60 = Bounds(kind=Kind.REFUND)
 REFUND_40_40 = Bounds(kind=Kind.REFUND, amounts=(40, 40), forgets=False, resend_age=1, orphans=1)
 REFUND_50_50_50 = Bounds(
-    kind=Kind.REFUND, amounts=(50, 50, 50), commands=3, forgets=False, resend_age=1, orphans=0
+    kind=Kind.REFUND, amounts=(50, 50, 50), commands=3, forgets=False, resend_age=1, orphans=0, faults=False
 )
 CAPTURE_60_60 = Bounds(kind=Kind.CAPTURE)
 
@@ -57,6 +57,7 @@ DEEP: Mapping[str, Bounds] = MappingProxyType(
 )
 
 _SHOWN_BY = {
+    Rule.REOPEN: CREATE_ONE_KEY,
     Rule.CONSISTENT_LOOK: CREATE_BY_SEARCH,
     Rule.EVIDENCE_ONLY: CREATE_BY_SEARCH,
     Rule.RESERVATION: REFUND_60_60,

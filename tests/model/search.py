@@ -5,6 +5,7 @@ are good to end in. Two questions are asked: is anything wrong within reach, and
 no more faults come.
 """
 
+import gc
 from array import array
 from collections import deque
 from collections.abc import Hashable, Iterator
@@ -29,6 +30,10 @@ class Machine(Protocol[S]):
     def start(self) -> S: ...
 
     def steps(self, state: S) -> Iterator[Step[S]]: ...
+
+    def plain(self, state: S) -> S:
+        """The state without what can make no difference any more."""
+        ...
 
     def likeness(self, state: S) -> Hashable:
         """Equal for states that behave alike."""
@@ -61,7 +66,13 @@ class BoundExceeded(RuntimeError):
 def search(machine: Machine[S], *, states_max: int = 1_000_000, live: bool = True) -> Found:
     """Look at every state within reach. `live`: also ask whether each can reach a good one without further faults."""
     run = _Run(machine, states_max)
-    complaint, at = run.explore(live=live)
+    collecting = gc.isenabled()
+    gc.disable()  # states are tuples of tuples without a cycle, and there are many
+    try:
+        complaint, at = run.explore(live=live)
+    finally:
+        if collecting:
+            gc.enable()
     if not complaint and live:
         complaint, at = run.stuck()
     trace = run.trace(at) if complaint else ()
@@ -91,6 +102,7 @@ class _Run(Generic[S]):
             number = pending.popleft()
             for text, fault, after in machine.steps(self.states[number]):
                 self.steps += 1
+                after = machine.plain(after)  # noqa: PLW2901 the step's own state is not needed
                 alike = machine.likeness(after)
                 known = numbers.get(alike)
                 if known is None:

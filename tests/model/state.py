@@ -131,6 +131,7 @@ class Bounds:
     orphans: int = 2
     waits: bool = False
     order_unique: bool = False
+    faults: bool = True
 
     def __post_init__(self) -> None:
         if not self.send_window < self.lease:

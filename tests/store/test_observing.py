@@ -78,7 +78,7 @@ async def test_the_log_has_neither_gap_nor_double_nor_a_payment_out_of_order(sto
 
 
 async def test_a_transaction_that_commits_late_is_numbered_late(postgresql: str) -> None:
-    """While one settle is held open others are numbered; when it commits it comes after them, and nothing is skipped."""
+    """While one settle is held open others are numbered; it comes after them, and nothing is skipped."""
     store = await open_store(postgresql)
     first, second = await captured(store), await captured(store)
     assert len(await log(store)) == 2

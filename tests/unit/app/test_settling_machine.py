@@ -275,9 +275,9 @@ class Settling(RuleBasedStateMachine):
         self.learned_from(self.books.snapshot(), "sync")
         for operation in self.desk.aggregate.operations:
             if operation.state is CommandState.SUCCEEDED:
-                assert self.books.stands(operation)
+                assert self.books.stands(operation), operation
             elif operation.state in (CommandState.FAILED, CommandState.NOT_SENT, CommandState.REVERSED):
-                assert operation.kind is C.CANCEL or not self.books.stands(operation)
+                assert operation.kind is C.CANCEL or not self.books.stands(operation), operation
         payment = self.desk.payment
         if not payment.reserved_capture_minor and payment.state is not PaymentState.UNKNOWN:
             assert payment.capturable_minor == max(0, self.books.capturable_minor)

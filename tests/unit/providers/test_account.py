@@ -83,7 +83,6 @@ async def ended(on: Account, outcome: Outcome | Lookup | None) -> None:
         (not_executed(Refusal.PERMISSION, "403"), False),
         (NotExecuted("words of another adapter"), False),
         (not_executed(Refusal.RATE_LIMITED, "429"), None),
-        (not_executed(Refusal.KEY_BUSY, "409"), None),
         (NotSent(f"{LATE}: SendTooLate"), None),
     ],
 )

@@ -108,6 +108,22 @@ async def test_what_was_sent_and_not_answered_is_lost(behaviour: Behaviour) -> N
         assert server.requests == 1
 
 
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        flooding(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"),
+        dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", 0.01),
+    ],
+    ids=["by what came", "by what was announced"],
+)
+async def test_an_oversized_answer_is_refused_at_once(behaviour: Behaviour) -> None:
+    """The bound ends the reading, long before the time does, and holds no more than it allows."""
+    async with wired(behaviour) as (wire, _):
+        begun = asyncio.get_running_loop().time()
+        assert await write(wire, timeout_s=30.0) == Lost("oversized answer")
+        assert asyncio.get_running_loop().time() - begun < 5.0
+
+
 async def test_a_reset_before_reading_is_lost() -> None:
     """A connection that was made and then reset may have carried the request."""
     async with wired(resetting(read_first=False)) as (wire, _):

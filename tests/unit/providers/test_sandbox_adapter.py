@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from gateway.domain.errors import Unavailable
+from gateway.domain.errors import InvalidRequest, Unavailable
 from gateway.domain.providers import Absent, Answered, Found, NotSent, Unreadable
 from providers.retry import Pace, RetryLimits
 from providers.sandbox.adapter import SandboxAdapter
+from providers.sandbox.requests import payment_path
 from providers.secret import Secret
 from providers.settings import ProviderAccountSettings
 from tests.unit.providers.misbehaving import answer, answering, misbehaving
@@ -98,6 +101,23 @@ async def test_an_unreadable_list_raises(body: object) -> None:
     async with told(body) as asked:
         with pytest.raises(Unavailable):
             await asked.list_payments(created_from_us=0, created_before_us=1, page_token="", limit=10, timeout_s=1.0)
+
+
+async def test_a_cursor_that_is_not_kept_is_told_as_such() -> None:
+    """The reader of a list learns that its place is gone, not that the provider is down."""
+    async with told(missing("cursor_unknown"), 400) as asked:
+        with pytest.raises(InvalidRequest):
+            await asked.list_events(after_event_id="sevt_1", limit=10, timeout_s=1.0)
+    async with told(missing("invalid_request"), 400) as asked:
+        with pytest.raises(Unavailable):
+            await asked.list_events(after_event_id="sevt_1", limit=10, timeout_s=1.0)
+
+
+@pytest.mark.parametrize("odd", ["../events", "a/b", "a?b=c", "a#b", "a%2Fb", "ü", "a b", "a\r\nb"])
+def test_an_id_is_one_segment_of_a_path(odd: str) -> None:
+    """Whatever a provider's id looks like, it names one payment and no other resource."""
+    assert re.fullmatch(r"/v1/payments/[\w.~%-]+", payment_path(odd), re.ASCII)
+    assert unquote(payment_path(odd).removeprefix("/v1/payments/")) == odd
 
 
 async def test_what_was_not_sent_is_sent_again_in_time() -> None:

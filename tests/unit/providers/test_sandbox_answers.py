@@ -50,13 +50,16 @@ def test_an_answer_about_something_else_is_ambiguous(changed: dict[str, Any]) ->
     """Another amount, currency, account or reference: nothing is known, and the word is mismatch."""
     result = outcome(received(200, payment(**changed)))
     assert isinstance(result, Ambiguous)
+    assert result.contradicts
     assert "mismatch" in result.failure
 
 
 def test_a_decline_with_another_amount_is_ambiguous() -> None:
     """A decline that shows another payment is not a decline of ours."""
     shown = {**declined_payment(), "amount": 1001}
-    assert isinstance(outcome(received(402, error("card_error", "card_declined", payment=shown))), Ambiguous)
+    result = outcome(received(402, error("card_error", "card_declined", payment=shown)))
+    assert isinstance(result, Ambiguous)
+    assert result.contradicts
 
 
 def test_a_card_error_is_a_decline_with_its_object() -> None:
@@ -97,7 +100,7 @@ def test_a_reused_key_is_ambiguous() -> None:
     ],
 )
 def test_a_request_that_was_not_looked_at_is_not_executed(answer: Received, refusal: Refusal) -> None:
-    """Credentials, permission, a busy key and the rate limit are no declines."""
+    """Credentials, permission and the rate limit are no declines."""
     result = outcome(answer)
     assert isinstance(result, NotExecuted)
     assert refusal_of(result) is refusal
@@ -134,6 +137,7 @@ def test_a_rate_limit_tells_how_long() -> None:
         received(400, b"<html>proxy says no"),
         received(404, b"not here"),
         received(404, error("api_error", "odd")),
+        received(409, error("idempotency_error", "idempotency_in_progress")),
         received(409, error("idempotency_error", "odd")),
         received(409, b""),
         received(413, error("invalid_request_error", "body_too_large")),
@@ -142,8 +146,10 @@ def test_a_rate_limit_tells_how_long() -> None:
     ],
 )
 def test_everything_else_is_ambiguous(answer: Exchange) -> None:
-    """No broken, foreign or unmapped answer becomes a success or a decline."""
-    assert isinstance(outcome(answer), Ambiguous)
+    """No broken, foreign or unmapped answer becomes a success or a decline; being unreadable contradicts nothing."""
+    result = outcome(answer)
+    assert isinstance(result, Ambiguous)
+    assert not result.contradicts
 
 
 @pytest.mark.parametrize("status", sorted(set(range(100, 600)) - {200, 201, 401, 403, 429}))

@@ -166,6 +166,7 @@ def test_a_wrong_type_anywhere_is_refused_or_harmless(path: tuple[Any, ...], wro
         {"captures": [movement("scap", "succeeded"), 1]},
         {"metadata": {"obol_payment": 1}},
         {"attempts": [{"number": 0, "status": "failed", "operation": None, "decline": None}]},
+        {"attempts": [{"number": True, "status": "failed", "operation": None, "decline": None}]},
         {"updated": 10**15},
     ],
 )

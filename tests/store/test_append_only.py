@@ -1,0 +1,30 @@
+"""History, observations, the log, decisions, evidence and audit are only ever added to."""
+
+import sqlite3
+
+import asyncpg
+import pytest
+
+from gateway.domain.storage import Decision, Store
+from store.append_only import APPEND_ONLY
+from tests.store import making
+from tests.store.acting import captured
+from tests.store.looking import census, rows
+
+
+@pytest.mark.parametrize("table", APPEND_ONLY)
+@pytest.mark.parametrize("change", ["UPDATE {} SET tenant_id = 'forged'", "DELETE FROM {}"])
+async def test_what_is_appended_stays(store: Store, url: str, table: str, change: str) -> None:
+    """The database itself refuses to change or remove it."""
+    payment = await captured(store)
+    await store.number_observations()
+    (observation,) = await store.read_observations(making.TENANT, after_sequence=0, limit=1)
+    await store.decide(making.CALLER, "billing", [Decision(observation.observation_id, True)], making.audit())
+    aggregate = await store.load(making.TENANT, payment.payment_id)
+    assert aggregate is not None
+    await store.append_evidence(aggregate.operations[0], "seen", making.audit())
+    before = await census(url)
+    assert before[table] > 0
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.PostgresError), match="append-only"):
+        await rows(url, change.format(table))
+    assert await census(url) == before
