@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Table
 
 from bench.requests import TENANT
+from store.rows import stored_bytes
 from store.tables import metadata
 
 SPAN_S = 6 * 24 * 3600
@@ -25,6 +26,7 @@ SHARES = (17, 1, 1, 1)
 """Of twenty clones, how many are of each template, in order."""
 
 _ID = re.compile(r"([a-z]+_)[0-9a-f]{12}([0-9a-f]{8})[0-9a-f]{12}")
+_NUMBERS = "bench_numbers"
 _TIME = re.compile(r"_us$")
 
 Row = dict[str, Any]
@@ -47,20 +49,21 @@ class Filling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How an engine says it: the numbers from {first} up to {last} as `n`, a number as 12 hex digits, bytes, truth."""
+    """How an engine says it: numbers from {first} to {last} as `n`, a number as 12 hex digits, bytes, truth, scratch."""
 
     series: str
     hexadecimal: str
     blob: str
+    scratch: str
     true: str
     false: str
-    integer_division: str = "/"
 
 
 POSTGRESQL = Spelling(
     series="SELECT n FROM generate_series({first}::bigint, {last}::bigint) AS s(n)",
     hexadecimal="lpad(to_hex({0}), 12, '0')",
     blob="'\\x{0}'::bytea",
+    scratch="UNLOGGED TABLE",
     true="true",
     false="false",
 )
@@ -68,6 +71,7 @@ SQLITE = Spelling(
     series="WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s WHERE n < {last}) SELECT n FROM s",
     hexadecimal="printf('%012x', {0})",
     blob="x'{0}'",
+    scratch="TEMP TABLE",
     true="1",
     false="0",
 )
@@ -89,32 +93,33 @@ def templates_of(filling: Filling, payment_ids: Sequence[str]) -> list[Template]
 
 def clone(filling: Filling, templates: Sequence[Template], count: int) -> Iterator[str]:
     """Make `count` clones in all; tells of each table that it has filled."""
-    step_us = SPAN_S * 1_000_000 // count
     sequence = _last_sequence(filling) + 1
     first = 0
     for template, share in zip(templates, SHARES, strict=True):
-        last = first + count * share // sum(SHARES) - 1
+        clones = count * share // sum(SHARES)
+        filling.run(_numbers(template, first, clones, filling.spelling))
         for table, row in template.rows:
-            values = _values(table, row, template, sequence, first, filling.spelling)
-            names = ", ".join(row)
-            # Numbers run through the span in every template alike: the kinds are mixed in time.
-            filling.run(
-                f"INSERT INTO {table.name} ({names}) SELECT {', '.join(values)} FROM ("
-                f"SELECT n, {_spread(step_us, count, filling.spelling)} AS ago_us FROM "
-                f"({filling.spelling.series.format(first=first, last=last)}) AS numbers) AS clones"
-            )
+            values = ", ".join(_values(table, row, f"{sequence - first} + n", filling.spelling))
+            filling.run(f"INSERT INTO {table.name} ({', '.join(row)}) SELECT {values} FROM {_NUMBERS} ORDER BY n")
             if table.name == "observation_log":
-                sequence += last - first + 1
-            yield f"{table.name} of {last - first + 1} payments"
-        first = last + 1
+                sequence += clones
+            yield f"{clones} rows of {table.name}"
+        filling.run(f"DROP TABLE {_NUMBERS}")
+        first += clones
     filling.run(f"UPDATE counters SET value = {sequence - 1} WHERE name = 'observations'")
 
 
-def _spread(step_us: int, count: int, spelling: Spelling) -> str:
-    # A stride that shares no factor with the count visits every place of the span once, in an order that jumps; a
-    # small jump keeps neighbours near, as they are in a database that grew by itself.
-    del spelling
-    return f"({count} - n) * {step_us}"
+def _numbers(template: Template, first: int, clones: int, spelling: Spelling) -> str:
+    """A scratch table of what differs between clones: number, age, and the two as they stand in an id."""
+    last = first + clones - 1
+    # Each kind runs through the whole span, so that the kinds are mixed in time.
+    ago_us = f"({last + 1} - n) * {SPAN_S * 1_000_000 // clones}"
+    return (
+        f"CREATE {spelling.scratch} {_NUMBERS} AS SELECT n, {ago_us} AS ago_us, "
+        f"{spelling.hexadecimal.format(f'({template.created_us} - {ago_us}) / 1000')} AS ms, "
+        f"{spelling.hexadecimal.format('n')} AS number "
+        f"FROM ({spelling.series.format(first=first, last=last)}) AS series"
+    )
 
 
 def _template(filling: Filling, payment_id: str) -> Template:
@@ -138,13 +143,11 @@ def _last_sequence(filling: Filling) -> int:
     return int(filling.rows("SELECT coalesce(max(sequence), 0) AS last FROM observation_log")[0]["last"])
 
 
-def _values(
-    table: Table, row: Row, template: Template, sequence: int, first: int, spelling: Spelling
-) -> Iterator[str]:
+def _values(table: Table, row: Row, sequence: str, spelling: Spelling) -> Iterator[str]:
     for name, value in row.items():
         kind = table.columns[name].type
         if name == "sequence":
-            yield f"{sequence} + n - {first}"
+            yield sequence
         elif name == "tenant_id":
             # Seven of ten clones are the measured tenant's, the rest are others'.
             yield f"CASE WHEN n % 10 < 7 THEN '{TENANT}' ELSE '{TENANT}-' || (n % {OTHER_TENANTS}) END"
@@ -153,25 +156,23 @@ def _values(
         elif isinstance(kind, Boolean):
             yield spelling.true if value else spelling.false
         elif isinstance(kind, LargeBinary):
-            yield spelling.blob.format(bytes(value).hex())
+            yield spelling.blob.format((stored_bytes(value) or b"").hex())
         elif isinstance(kind, BigInteger | Integer):
             yield f"{value} - ago_us" if _TIME.search(name) else str(value)
         else:
-            yield _text(value, template, spelling)
+            yield _text(value)
 
 
-def _text(value: str, template: Template, spelling: Spelling) -> str:
+def _text(value: str) -> str:
     """A text with every id in it replaced by the clone's."""
-    millisecond = spelling.hexadecimal.format(f"({template.created_us} - ago_us) / 1000")
-    number = spelling.hexadecimal.format("n")
     pieces: list[str] = []
     at = 0
     for found in _ID.finditer(value):
-        pieces.append(_quoted(value[at : found.start()] + found.group(1)))
-        pieces += [millisecond, _quoted(found.group(2)), number]
+        pieces += [_quoted(value[at : found.start()] + found.group(1)), "ms", _quoted(found.group(2)), "number"]
         at = found.end()
-    pieces.append(_quoted(value[at:]))
-    return " || ".join(piece for piece in pieces if piece != "''") or "''"
+    if at < len(value) or not pieces:
+        pieces.append(_quoted(value[at:]))
+    return " || ".join(pieces)
 
 
 def _quoted(text: str) -> str:

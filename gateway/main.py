@@ -23,7 +23,7 @@ from gateway.domain.errors import Unavailable
 from gateway.domain.providers import AccountHealth
 from gateway.domain.storage import Store
 from gateway.metrics import Exposition, Metrics
-from gateway.rpc.address import Address
+from gateway.rpc.address import Address, AddressTaken
 from gateway.rpc.billing_observation import BillingObservation
 from gateway.rpc.codec import ProtoReplyCodec
 from gateway.rpc.context import Context
@@ -59,7 +59,7 @@ def run(settings: Settings, address: Address, *, worker: int | None = None, read
     """Serve at `address` on uvloop until SIGTERM or SIGINT, then drain.
 
     `worker` is this process's number among several that share the port. Raises AddressRefused, RegistryError,
-    SchemaBehind, Unavailable, OSError (the metrics port is taken).
+    SchemaBehind, Unavailable; AddressTaken also for the metrics port.
     """
     uvloop.run(serve(settings, address, worker=worker, ready=ready))
 
@@ -197,7 +197,12 @@ def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exp
     # A port for each worker, and not prometheus-client's multiprocess files: those outlive a crash and forbid gauges
     # that a function answers.
     port = section.port + (worker or 0) if section.port else 0
-    return Exposition(metrics, section.host, port)
+    try:
+        return Exposition(metrics, section.host, port)
+    except OSError as error:
+        mend = "choose another port, or set metrics.enabled to false"
+        why = f"cannot listen at {section.host}, port {port}: {error.strerror}; {mend}"
+        raise AddressTaken(f"metrics.port: {why}") from None
 
 
 async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, select, text
 
 from gateway.domain.payments import Payment, Refund
 from gateway.domain.storage import HistoryEntry, PaymentFilter
@@ -22,8 +22,8 @@ def find_payments(
     table = payments.c
     query = select(table.payment_id).where(table.tenant_id == tenant_id)
     if order_reference:
-        # The second condition is the partial index's own: it must be seen to hold.
-        query = query.where(table.order_reference == order_reference, table.order_reference != "")
+        # The second condition is the partial index's own, and must be seen to hold: no parameter.
+        query = query.where(table.order_reference == order_reference, text("order_reference <> ''"))
     elif provider_payment_id:
         query = query.where(table.account_id == account_id, table.provider_payment_id == provider_payment_id)
     else:
@@ -60,9 +60,9 @@ def _page(tenant_id: str, wanted: PaymentFilter, before_payment_id: str) -> Sele
     if before_payment_id:
         query = query.where(table.payment_id < before_payment_id)
     if wanted.order_reference:
-        query = query.where(table.order_reference == wanted.order_reference, table.order_reference != "")
+        query = query.where(table.order_reference == wanted.order_reference, text("order_reference <> ''"))
     if wanted.customer_reference:
-        query = query.where(table.customer_reference == wanted.customer_reference, table.customer_reference != "")
+        query = query.where(table.customer_reference == wanted.customer_reference, text("customer_reference <> ''"))
     if wanted.account_id:
         query = query.where(table.account_id == wanted.account_id)
     if wanted.states:

@@ -59,14 +59,14 @@ def decide(
                     decided_time_us=now,
                 )
             )
-        first = _first_undecided(connection, tenant_id, name, through)
+        through, _ = _standing(connection, tenant_id, name, through)
         connection.execute(
             update(consumers)
             .where(*mine)
             .values(
                 accepted=consumers.c.accepted + counts[0],
                 rejected=consumers.c.rejected + counts[1],
-                decided_through=_last_before(connection, tenant_id, through, first[0] if first else None),
+                decided_through=through,
             )
         )
     append_audit(connection, now, [record])
@@ -110,14 +110,14 @@ def get_consumer(connection: Connection, now: Now, tenant_id: str, name: str) ->
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    first = _first_undecided(connection, tenant_id, name, row.decided_through)
+    through, first = _standing(connection, tenant_id, name, row.decided_through)
     return Consumer(
         tenant_id=tenant_id,
         name=name,
         accepted=row.accepted,
         rejected=row.rejected,
         undecided=0 if first is None else _count_undecided(connection, tenant_id, name, first[0]),
-        decided_through=_last_before(connection, tenant_id, row.decided_through, first[0] if first else None),
+        decided_through=through,
         oldest_undecided_age_s=0.0 if first is None else max(0, row.now_us - first[1]) / 1_000_000,
     )
 
@@ -128,6 +128,18 @@ def _decided(tenant_id: str, name: str, observation_id: ColumnElement[str]) -> C
         decisions.c.consumer == name,
         decisions.c.observation_id == observation_id,
     )
+
+
+def _standing(connection: Connection, tenant_id: str, name: str, through: int) -> tuple[int, tuple[int, int] | None]:
+    """How far all is decided, reading on from `through`, and (sequence, numbered time) of the first without a word.
+
+    The end of the log is read before the first undecided is looked for. These are two statements, and each sees what is
+    committed by then: with the end read afterwards, an observation numbered in between would count as decided, and a
+    consumer that resumes there would never see it.
+    """
+    end = _last(connection, tenant_id, through)
+    first = _first_undecided(connection, tenant_id, name, through)
+    return (end if first is None else _last(connection, tenant_id, through, before=first[0])), first
 
 
 def _first_undecided(connection: Connection, tenant_id: str, name: str, through: int) -> tuple[int, int] | None:
@@ -147,12 +159,12 @@ def _first_undecided(connection: Connection, tenant_id: str, name: str, through:
     return None if row is None else (row.sequence, row.numbered_time_us)
 
 
-def _last_before(connection: Connection, tenant_id: str, through: int, first: int | None) -> int:
-    """The tenant's last sequence before `first`; of all its log where nothing is undecided."""
+def _last(connection: Connection, tenant_id: str, through: int, *, before: int | None = None) -> int:
+    """The tenant's last sequence, of all its log or `before` one; `through` where nothing came after it."""
     log = observation_log.c
     query = select(func.max(log.sequence)).where(log.tenant_id == tenant_id, log.sequence > through)
-    if first is not None:
-        query = query.where(log.sequence < first)
+    if before is not None:
+        query = query.where(log.sequence < before)
     return connection.scalar(query) or through
 
 

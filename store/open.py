@@ -37,8 +37,8 @@ async def open_store(
 
     An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, ValueError for
     any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
-    PostgreSQL has its own. `pool_size` bounds PostgreSQL's connections (one more hears notifications), and SQLite's
-    readers.
+    PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
+    many more serve everything else, and one hears notifications).
     """
     parsed = make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
@@ -89,7 +89,7 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
         feed.announce(last)
         return numbered
 
-    feed.start(listener(database.engine))
+    feed.start(listener(database.units.engine))
     return DurableStore(database, PostgresqlHot(database), feed, number=number)
 
 

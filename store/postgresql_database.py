@@ -17,8 +17,33 @@ STATEMENT_US = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 """The same clock at the statement's start: one value throughout it, and an index can be searched with it."""
 
 
+class Pool:
+    """A bounded number of connections, each planning its statements in one way."""
+
+    def __init__(self, url: URL, places: int, *, plans: str, checkout_timeout_s: float, **limits: float) -> None:
+        """`plans` is PostgreSQL's plan_cache_mode; `limits` are those of `connect_arguments`."""
+        arguments = connect_arguments(**limits)
+        arguments["server_settings"]["plan_cache_mode"] = plans
+        self.places = Places(places, timeout_s=checkout_timeout_s)
+        self.engine = create_async_engine(
+            url,
+            pool_size=places,
+            max_overflow=0,
+            pool_timeout=checkout_timeout_s,
+            pool_use_lifo=True,
+            connect_args=arguments,
+        )
+        event.listen(self.engine.sync_engine, "checkout", _refuse_a_dead_connection)
+        # One statement commits by itself: no BEGIN, no COMMIT, one round trip.
+        self.autocommit: AsyncEngine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 class PostgresqlDatabase:
-    """A pool of connections to one PostgreSQL."""
+    """Two pools to one PostgreSQL: what is hot never waits behind a list, and each plans as it should.
+
+    Hot statements look up keys, so that they are planned once for a connection: planning costs up to a third of the
+    work. Lists depend on how rare a value is, so that each is planned for its own values.
+    """
 
     def __init__(
         self,
@@ -30,47 +55,37 @@ class PostgresqlDatabase:
         connect_timeout_s: float,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        """`pool_size` connections for the hot path, and half as many more for everything else."""
+        limits = {"statement_timeout_s": statement_timeout_s, "connect_timeout_s": connect_timeout_s}
         self._jitter = jitter
-        self._places = Places(pool_size, timeout_s=checkout_timeout_s)
-        self._engine = create_async_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,
-            pool_timeout=checkout_timeout_s,
-            pool_use_lifo=True,
-            connect_args=connect_arguments(statement_timeout_s, connect_timeout_s),
+        self.hot = Pool(url, pool_size, plans="force_generic_plan", checkout_timeout_s=checkout_timeout_s, **limits)
+        self.units = Pool(
+            url, (pool_size + 1) // 2, plans="force_custom_plan", checkout_timeout_s=checkout_timeout_s, **limits
         )
-        event.listen(self._engine.sync_engine, "checkout", _refuse_a_dead_connection)
-        # One statement commits by itself: no BEGIN, no COMMIT, one round trip.
-        self._autocommit: AsyncEngine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def write(self, unit: Unit[Result]) -> Result:
         """A unit in a transaction, done again where another transaction won."""
 
         async def attempt() -> Result:
-            async with self._places.take(), self._engine.begin() as connection:
-                return await connection.run_sync(unit)
-
-        return await persist(attempt, self._jitter)
-
-    async def write_single(self, unit: Unit[Result]) -> Result:
-        """A unit of a single statement, which commits by itself: one round trip instead of three."""
-
-        async def attempt() -> Result:
-            async with self._places.take(), self._autocommit.connect() as connection:
+            async with self.units.places.take(), self.units.engine.begin() as connection:
                 return await connection.run_sync(unit)
 
         return await persist(attempt, self._jitter)
 
     async def read(self, unit: Unit[Result]) -> Result:
-        """A unit that writes nothing."""
-        return await self.write_single(unit)
+        """A unit that writes nothing: each statement is a round trip, and no transaction is paid for."""
+
+        async def attempt() -> Result:
+            async with self.units.places.take(), self.units.autocommit.connect() as connection:
+                return await connection.run_sync(unit)
+
+        return await persist(attempt, self._jitter)
 
     async def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Mapping[str, Any]]:
-        """Every row of one statement, which commits by itself. Raises UniqueViolationError as the driver does."""
+        """Every row of one hot statement, which commits by itself: one round trip."""
 
         async def attempt() -> list[Mapping[str, Any]]:
-            async with self._places.take(), checkout(self._engine) as driver:
+            async with self.hot.places.take(), checkout(self.hot.engine) as driver:
                 rows: list[Mapping[str, Any]] = await driver.fetch(statement, *parameters)
                 return rows
 
@@ -79,13 +94,9 @@ class PostgresqlDatabase:
     def now(self) -> ColumnElement[int]:
         return literal_column(STATEMENT_US, BigInteger)
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """The pool, for who needs a connection of his own."""
-        return self._engine
-
     async def close(self) -> None:
-        await self._engine.dispose()
+        await self.hot.engine.dispose()
+        await self.units.engine.dispose()
 
 
 def connect_arguments(statement_timeout_s: float, connect_timeout_s: float) -> dict[str, Any]:
@@ -104,8 +115,6 @@ def connect_arguments(statement_timeout_s: float, connect_timeout_s: float) -> d
             "enable_hashjoin": "off",
             "enable_mergejoin": "off",
             "jit": "off",
-            # A statement is planned once for a connection: planning it costs as much as a third of running it.
-            "plan_cache_mode": "force_generic_plan",
             # Ignored on a Unix socket. A peer that vanished is noticed in seconds, not in the kernel's two hours.
             "tcp_keepalives_idle": "10",
             "tcp_keepalives_interval": "5",

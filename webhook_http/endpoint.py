@@ -1,5 +1,6 @@
 """One callback from head to answer: refuse early, read the raw bytes, verify, hand over, and only then say 200."""
 
+import asyncio
 import time
 import traceback
 from collections.abc import Callable
@@ -87,6 +88,9 @@ class CallbackEndpoint:
             return _refused(refused)
         except ClientDisconnect:
             return _Outcome(CLIENT_GONE_STATUS, "CLIENT_GONE")
+        except asyncio.CancelledError:
+            # uvicorn cancels at the end of `drain_s_max`, and nobody else does: the provider still gets a word.
+            return _refused(Refused(Refusal.DRAINING))
         except Exception as error:  # noqa: BLE001  nothing was acknowledged: the provider sends it again
             # Without the exception's text, which may quote what came.
             return _refused(Refused(Refusal.DEFECT, f"{type(error).__name__} at {_place(error)}"))

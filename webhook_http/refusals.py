@@ -28,6 +28,7 @@ class Refusal(Enum):
     NO_SECRET = (401, "not authentic")
     CROWDED = (503, "too much at once")
     VERIFIER_FAILED = (503, "not possible now")
+    DRAINING = (503, "about to stop")
     DEFECT = (503, "not possible now")
     GATEWAY_UNREACHABLE = (503, "not possible now")
 

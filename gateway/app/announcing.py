@@ -5,7 +5,7 @@ changed without concluding a command is told by PAYMENT_CHANGED.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.app.clock import new_id
 from gateway.domain.commands import Command, Operation
@@ -102,7 +102,8 @@ def _payment_changed(change: Change) -> bool:
     before, after = change.before, change.after
     return (
         before.state is not after.state
-        or before.sums != after.sums
+        # What a dispute holds is told by DISPUTE_CHANGED.
+        or before.sums != replace(after.sums, disputed_minor=before.sums.disputed_minor)
         or any(_moved(command, change.aggregate) for command in change.commands)
     )
 

@@ -1,5 +1,6 @@
 """The play: eight scenes, each with what to notice. What is otherwise than it should be is said and counted."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from gateway.demo import wording
 from gateway.demo.billing import Billing, on_the_wire
 from gateway.demo.provider import ProviderSide
 from gateway.demo.telling import Telling
-from obol.client import CallRecord, key_for, repeat_until_answered
+from obol.client import CallRecord, Pace, key_for, repeat_until_answered
 from obol.v1.money_pb2 import Money
 from obol.v1.observation_pb2 import Observation, ObservationKind, ObservationSource
 from obol.v1.payment_gateway_pb2 import CapturePaymentRequest, CreatePaymentRequest, RefundPaymentRequest
@@ -33,6 +34,16 @@ class Stage:
     requests: dict[str, CreatePaymentRequest] = field(default_factory=dict)
     first_reply: bytes = b""
     otherwise: list[str] = field(default_factory=list)
+
+    @property
+    def pace(self) -> Pace:
+        """For calls that are repeated: nobody waits for a process that has ended."""
+
+        def sleep(seconds: float) -> None:
+            self.check()
+            time.sleep(seconds)
+
+        return Pace(sleep=sleep)
 
     def say(self, who: str, *words: str | Text) -> None:
         """Tell one line."""
@@ -67,7 +78,7 @@ class Stage:
             f"CreatePayment {order}, {wording.money(amount)}, {method}",
             ", to be captured later" if manual else "",
         )
-        reply = repeat_until_answered(self.billing.payments.create_payment, request)
+        reply = repeat_until_answered(self.billing.payments.create_payment, request, pace=self.pace)
         self.requests[order] = request
         self.first_reply = self.first_reply or on_the_wire(reply)
         return self.answered(reply.payment)
@@ -81,7 +92,8 @@ class Stage:
             final_capture=final,
         )
         self.say("billing", f"CapturePayment {wording.money(amount)}", ", final" if final else ", more to come")
-        return self.answered(repeat_until_answered(self.billing.payments.capture_payment, request).payment)
+        reply = repeat_until_answered(self.billing.payments.capture_payment, request, pace=self.pace)
+        return self.answered(reply.payment)
 
     def refund(self, order: str, note: str, amount: Money | None) -> Payment:
         """Billing gives money back; without an amount all that is left."""
@@ -92,7 +104,8 @@ class Stage:
             reason=note,
         )
         self.say("billing", f"RefundPayment {'of all that is left' if amount is None else wording.money(amount)}")
-        return self.answered(repeat_until_answered(self.billing.payments.refund_payment, request).payment)
+        reply = repeat_until_answered(self.billing.payments.refund_payment, request, pace=self.pace)
+        return self.answered(reply.payment)
 
     def answered(self, payment: Payment, *, replayed: bool = False) -> Payment:
         """Tell how a payment stands, keep it, and wait until Billing has observed that too."""
@@ -197,7 +210,8 @@ def _unknown(stage: Stage) -> None:
     )
     stage.say("billing", f"CreatePayment {order}, with the same idempotency key")
     record = CallRecord()
-    reply = repeat_until_answered(stage.billing.payments.create_payment, stage.requests[order], record=record)
+    request, create = stage.requests[order], stage.billing.payments.create_payment
+    reply = repeat_until_answered(create, request, pace=stage.pace, record=record)
     stage.answered(reply.payment, replayed=record.replayed)
     stage.expect_state(reply.payment, PaymentState.PAYMENT_STATE_CAPTURED)
     charged = len(stage.provider.effects()) - before

@@ -120,7 +120,7 @@ def test_a_process_that_dies_ends_the_demo(tmp_path: Path) -> None:
         os.kill(pids[1], signal.SIGKILL)
         out, err = playing.communicate(timeout=2 * GONE_S)
     assert playing.returncode == 1
-    assert "demo: failed:" in err
+    assert "the gateway ended by itself with -9" in err
     assert all(f"{name}.log:" in err for name in ("sandbox", "gateway", "sidecar"))
     assert "violations=0" not in out
     assert not any(map(psutil.pid_exists, pids))

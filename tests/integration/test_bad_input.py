@@ -39,7 +39,7 @@ BAD_CREATES: dict[str, tuple[dict[str, Any], str, str]] = {
 async def test_a_bad_create_names_its_field_and_reaches_nobody(house: House, name: str) -> None:
     """INVALID_ARGUMENT with the field at fault, sent=NO; no payment, no effect."""
     asked, reason, field = BAD_CREATES[name]
-    request = {"idempotency_key": "key", "amount": money(1_000), "payment_method": "card_ok"} | asked
+    request: dict[str, Any] = {"idempotency_key": "key", "amount": money(1_000), "payment_method": "card_ok"} | asked
     call = house.payments.CreatePayment(pb.CreatePaymentRequest(**request), metadata=house.metadata, timeout=10)
     error = await refused(call)
     assert (error.code, error.reason, error.sent) == (INVALID, reason, "NO")
@@ -53,7 +53,7 @@ async def test_a_bad_create_names_its_field_and_reaches_nobody(house: House, nam
 async def test_an_unknown_payment_is_not_found_by_every_command(house: House) -> None:
     """NOT_FOUND, PAYMENT_NOT_FOUND, for each RPC that names a payment."""
     nobody = "pay_00000000000000000000000000000000"
-    call = {"metadata": house.metadata, "timeout": 10}
+    call: dict[str, Any] = {"metadata": house.metadata, "timeout": 10}
     for rpc in (
         house.payments.GetPayment(pb.GetPaymentRequest(payment_id=nobody), **call),
         house.payments.SyncPayment(pb.SyncPaymentRequest(payment_id=nobody), **call),
@@ -78,7 +78,7 @@ async def test_a_key_with_another_request_is_refused(house: House) -> None:
 
 async def test_a_second_payment_for_a_unique_order_is_refused(house: House) -> None:
     """ALREADY_EXISTS, ORDER_REFERENCE_TAKEN, with the payment that holds it; a fresh key does not help."""
-    unique = {"order_reference": "order-1", "order_reference_unique": True}
+    unique: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
     payment = await house.create("k1", **unique)
     error = await refused(house.create("k2", **unique))
     assert (error.code, error.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ORDER_REFERENCE_TAKEN")
@@ -97,7 +97,7 @@ async def test_a_unique_order_of_many_callers_is_one_payment(house: House) -> No
 
 async def test_an_order_is_free_again_when_its_payment_is_cancelled(house: House) -> None:
     """A cancelled payment gives its order up."""
-    unique = {"order_reference": "order-1", "order_reference_unique": True}
+    unique: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
     payment = await house.create("k1", capture_method=payment_pb2.CAPTURE_METHOD_MANUAL, **unique)
     await house.payments.CancelPayment(
         pb.CancelPaymentRequest(idempotency_key="x", payment_id=payment.payment_id), metadata=house.metadata, timeout=10

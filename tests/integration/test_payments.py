@@ -1,6 +1,7 @@
 """A payment's life, end to end in one process: every command, on both databases."""
 
 import asyncio
+from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
@@ -226,7 +227,7 @@ async def test_a_tenant_sees_nothing_of_another(house: House) -> None:
     """Reads, lists, observations and commands of another tenant find nothing."""
     payment = await house.create()
     stranger = caller("t2")
-    reads = [
+    reads: list[Any] = [
         house.payments.GetPayment(pb.GetPaymentRequest(payment_id=payment.payment_id), metadata=stranger, timeout=10),
         house.payments.RefundPayment(
             pb.RefundPaymentRequest(idempotency_key="r", payment_id=payment.payment_id), metadata=stranger, timeout=10

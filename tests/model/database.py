@@ -43,14 +43,14 @@ class Database:
         return self._written(state, row, new, worker, holder)._replace(sums=sums)
 
     def has_room(self, state: State, row: int) -> bool:
-        """The claim's guard: the amount fits, no other exclusive command is under way, a unique order has no payment."""
+        """The claim's guard: the amount fits, no exclusive command is under way, a unique order has no payment."""
         bounds = self._bounds
         others = [other for number, other in enumerate(state.rows) if number != row]
         if bounds.kind is Kind.CREATE:
             return not bounds.order_unique or all(other.state is None for other in others)
-        if bounds.kind is Kind.CAPTURE and Rule.EXCLUSIVE in self._rules:
-            if any(other.state in RESERVING_STATES for other in others):
-                return False
+        exclusive = bounds.kind is Kind.CAPTURE and Rule.EXCLUSIVE in self._rules
+        if exclusive and any(other.state in RESERVING_STATES for other in others):
+            return False
         if Rule.VERSION_GUARD not in self._rules:
             taken = state.sums.reserved + state.sums.moved
         else:
@@ -133,14 +133,10 @@ class Database:
         workers = state.workers
         return state._replace(workers=(*workers[:worker], IDLE, *workers[worker + 1 :]))
 
-    def _written(
-        self, state: State, row: int, new: Row, worker: int, holder: Worker, *, fences: bool = True
-    ) -> State:
+    def _written(self, state: State, row: int, new: Row, worker: int, holder: Worker, *, fences: bool = True) -> State:
         """The row and its holder replaced; `fences`: the epoch was raised, so nobody else holds it any more."""
         workers = tuple(
-            holder
-            if number == worker
-            else (other._replace(holds=False) if fences and other.row == row else other)
+            holder if number == worker else (other._replace(holds=False) if fences and other.row == row else other)
             for number, other in enumerate(state.workers)
         )
         rows = (*state.rows[:row], new, *state.rows[row + 1 :])
@@ -151,9 +147,7 @@ class Database:
         if Rule.VERSION_GUARD in self._rules:
             return 0
         return sum(
-            1 << number
-            for number, other in enumerate(state.rows)
-            if number != row and other.state in RESERVING_STATES
+            1 << number for number, other in enumerate(state.rows) if number != row and other.state in RESERVING_STATES
         )
 
     def _sums(self, state: State, held: Worker) -> Sums:

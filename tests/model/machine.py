@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator
 from collections.abc import Set as AbstractSet
 
-from gateway.domain.states import FINAL_COMMAND_STATES, LIVE_COMMAND_STATES, CommandState
+from gateway.domain.states import FINAL_COMMAND_STATES, CommandState
 from tests.model.database import Database
 from tests.model.promises import broken, resolved
 from tests.model.rules import Assumption, Rule
@@ -106,14 +106,13 @@ class Obol:
 
     def _call(self, state: State, row: int, idle: int) -> Iterator[Next]:
         name, process = self._names[row], NAMES[idle]
-        if Rule.UNIQUE_KEY not in self._rules and self._bounds.commands > 1:
-            if state.rows[0].state is not None and state.rows[1].state is None:
-                second = self._database.claim(state, 1, idle)
-                if second is not None:
-                    yield Step(f"the caller repeats its call; {process} claims it as another command", False, second)
+        if Rule.UNIQUE_KEY not in self._rules and state.rows[0].state is not None and state.rows[-1].state is None:
+            second = self._database.claim(state, 1, idle)
+            if second is not None:
+                yield Step(f"the caller repeats its call; {process} claims it as another command", False, second)
         if Rule.CLAIM_BEFORE_CALL not in self._rules and state.rows[row].state is None:
-            worker = Worker(Phase.READY, row, left=self._bounds.send_window)
-            yield Step(f"a call for {name}; {process} will send first and claim later", False, _with(state, idle, worker))
+            ready = _with(state, idle, Worker(Phase.READY, row, left=self._bounds.send_window))
+            yield Step(f"a call for {name}; {process} will send first and claim later", False, ready)
             return
         if Rule.CONDITIONAL_CLAIM not in self._rules and self._bounds.kind is not Kind.CREATE:
             if state.rows[row].state is None and self._database.has_room(state, row):
@@ -128,14 +127,11 @@ class Obol:
             yield Step(f"a call for {name}; {process} {verb} it, and the COMMIT's answer is lost", True, lost)
 
     def _may_pay_again(self, row: Row) -> bool:
-        match row.state:
-            case CommandState.FAILED:
-                return True
-            case CommandState.UNKNOWN:
-                return Rule.NEVER_AFTER_UNKNOWN not in self._rules
-            case CommandState.NOT_SENT:
-                return Rule.NEVER_AFTER_NOT_SENT not in self._rules
-        return False
+        if row.state is CommandState.UNKNOWN:
+            return Rule.NEVER_AFTER_UNKNOWN not in self._rules
+        if row.state is CommandState.NOT_SENT:
+            return Rule.NEVER_AFTER_NOT_SENT not in self._rules
+        return row.state is CommandState.FAILED
 
     # ---------------------------------------------------------------------------------------------- the processes
 
@@ -159,6 +155,8 @@ class Obol:
                 yield from self._taken(state, number, worker, name)
             case Phase.ABSENT:
                 yield from self._absent(state, number, worker, name)
+            case Phase.IDLE:
+                pass
 
     def _crash(self, state: State, number: int, worker: Worker) -> Next:
         where = "waits" if worker.phase is Phase.WAITING else f"is {worker.phase}"
@@ -204,7 +202,9 @@ class Obol:
         if not worker.holds and settled.rows == state.rows:
             told = "lost its fence, and leaves evidence"
         else:
-            told = f"settles {worker.outcome}: {after}" if before is not after else f"settles {worker.outcome}: no change"
+            told = (
+                f"settles {worker.outcome}: {after}" if before is not after else f"settles {worker.outcome}: no change"
+            )
         yield Step(f"{name} {told}", False, settled)
         if settled.rows != state.rows:
             yield Step(f"{name} {told}; the COMMIT's answer is lost", True, _with(settled, number, worker))
@@ -282,12 +282,11 @@ class Obol:
             leapt = tuple(row._replace(lease=0, quiet=0, young=0) for row in state.rows)
             yield Step("the database's clock leaps ahead", True, state._replace(rows=leapt))
         clock = Assumption.CLOCK_RUNS in self._assumed
+        passing = {Phase.READY: clock, Phase.WAITING: bounded}
         after = state._replace(
             rows=tuple(self._aged(row) for row in state.rows),
             workers=tuple(
-                worker._replace(left=worker.left - 1)
-                if worker.left and ((worker.phase is Phase.READY and clock) or (worker.phase is Phase.WAITING and bounded))
-                else worker
+                worker._replace(left=worker.left - 1) if worker.left and passing.get(worker.phase) else worker
                 for worker in state.workers
             ),
             orphans=tuple(orphan._replace(left=orphan.left - 1) if bounded else orphan for orphan in state.orphans),
@@ -298,9 +297,7 @@ class Obol:
     def _aged(self, row: Row) -> Row:
         memory = row.memory - 1 if row.memory and self._bounds.forgets else row.memory
         # What is not live has no other times.
-        return Row(
-            row.state, max(0, row.lease - 1), max(0, row.quiet - 1), max(0, row.young - 1), row.effects, memory
-        )
+        return Row(row.state, max(0, row.lease - 1), max(0, row.quiet - 1), max(0, row.young - 1), row.effects, memory)
 
     # ------------------------------------------------------------------------------------------------ the provider
 

@@ -18,7 +18,9 @@ CREATE = Bounds(resend_age=4, key_window=6)
 """One intent to pay: a key, and a fresh one after FAILED."""
 
 CREATE_ONE_KEY = Bounds(commands=1, resend_age=4, key_window=6)
-CREATE_SLOW_FLIGHT = Bounds(commands=1, workers=3, flight=2, orphans=3, resend_age=4, key_window=8)
+CREATE_AS_SET = Bounds(commands=1, workers=3, flight=3, orphans=3, resend_age=5, key_window=9)
+"""The durations in the order of the real settings: send window, lease, longest flight, resend age, key window."""
+
 CREATE_LONG_MEMORY = Bounds(resend_age=2, forgets=False)
 CREATE_BY_SEARCH = Bounds(resend_age=4, key_window=6, consistent=False)
 REFUND_60_60 = Bounds(kind=Kind.REFUND)
@@ -32,7 +34,7 @@ WORLDS: Mapping[str, Bounds] = MappingProxyType(
     {
         "create": CREATE,
         "create, one key": CREATE_ONE_KEY,
-        "create, one key, slow flight, three processes": CREATE_SLOW_FLIGHT,
+        "create, one key, three processes, durations in their real order": CREATE_AS_SET,
         "create, a provider that never forgets a key": CREATE_LONG_MEMORY,
         "create, a provider with a search only": CREATE_BY_SEARCH,
         "two refunds of 60 on 100": REFUND_60_60,
@@ -44,6 +46,7 @@ WORLDS: Mapping[str, Bounds] = MappingProxyType(
 
 DEEP: Mapping[str, Bounds] = MappingProxyType(
     {
+        "create, durations in their real order": Bounds(flight=3, orphans=3, resend_age=5, key_window=9),
         "create, longer times": Bounds(send_window=2, lease=4, flight=2, resend_age=6, key_window=12),
         "create, three processes": Bounds(workers=3, orphans=3, resend_age=4, key_window=6),
         "create by search, longer times": Bounds(
@@ -69,7 +72,7 @@ _SHOWN_BY = {
 """The world in which a rule is missed; CREATE where none is named."""
 
 SECOND_BELTS: Mapping[Rule, Bounds] = MappingProxyType(
-    {Rule.LEASE: CREATE_ONE_KEY, Rule.RESEND_AGE: CREATE, Rule.EXCLUSIVE: CAPTURE_60_60}
+    {Rule.LEASE: Bounds(commands=1, resend_age=3, key_window=5), Rule.RESEND_AGE: CREATE, Rule.EXCLUSIVE: CAPTURE_60_60}
 )
 """Rules without which nothing breaks, as long as the others hold, and the world that was searched for it."""
 

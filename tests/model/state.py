@@ -93,7 +93,7 @@ class Sums(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole machine at one moment. `key` is the caller's current one; `stray`: a call with the first is still out."""
+    """The whole machine at one moment. `key` is the caller's current one; `stray`: a call with the first is out."""
 
     rows: tuple[Row, ...]
     workers: tuple[Worker, ...]
@@ -110,9 +110,10 @@ IDLE = Worker()
 class Bounds:
     """How large the world is; durations in ticks.
 
-    `waits`: a caller takes a fresh key after NOT_SENT only when no call of its is out. `order_unique`: the order's create
-    was declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never. `consistent`: a look sees every
-    earlier write, else it may miss any. `amounts` of the commands out of `total` (refund, capture).
+    `waits`: a caller takes a fresh key after NOT_SENT only when no call of its is out. `order_unique`: the order was
+    declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never. `consistent`: a
+    look sees every earlier write, else it may miss any. `amounts` of the commands out of `total` (refund, capture).
+    `orphans`: requests on their way that nobody waits for; one more is lost. `faults`: whether any can happen.
     """
 
     kind: Kind = Kind.CREATE

@@ -29,7 +29,7 @@ _TERMS = PaymentTerms(
     connected_account="",
     expire_time_us=None,
 )
-_OPERATION = Operation(
+OPERATION = Operation(
     operation_id="op",
     command_id="cmd",
     payment_id="pay",
@@ -61,7 +61,7 @@ _ANSWERS: Mapping[Outcome, Answer] = MappingProxyType(
 def classified() -> Mapping[tuple[Outcome, bool], CommandState]:
     """(outcome, whether of a resend) to the state it leaves. What shows the effect succeeds, by the facts."""
     table = {
-        (outcome, resend): classify(_OPERATION, _TERMS, answer, resend=resend).state
+        (outcome, resend): classify(OPERATION, _TERMS, answer, resend=resend).state
         for outcome, answer in _ANSWERS.items()
         for resend in (False, True)
     }

@@ -194,6 +194,9 @@ async def serving(
     )
     server = RpcServer(offered, edge, readiness, limits=wire)
     address = await server.start(Address(unix_socket=directory / "obol.sock"))
-    async with grpc.aio.insecure_channel(address.target, options=list(options)) as channel:
-        yield Serving(server, address, channel, telemetry, readiness, database, account)
-    await server.drain(announce_s=0.0, grace_s=0.5)
+    try:
+        async with grpc.aio.insecure_channel(address.target, options=list(options)) as channel:
+            yield Serving(server, address, channel, telemetry, readiness, database, account)
+    finally:
+        # Also after a failure: a server that nobody stops keeps the whole test run from ending.
+        await server.drain(announce_s=0.0, grace_s=0.5)

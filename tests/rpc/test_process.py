@@ -143,6 +143,17 @@ async def test_a_port_in_use_is_one_clear_line(tmp_path: Path, reuse: bool) -> N
     assert f"grpc.port: port {port} is in use" in said
 
 
+async def test_a_metrics_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    """The line names the setting, so that nobody looks at the gRPC port for it. Exit code 1."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        port = str(other.getsockname()[1])
+        async with obol(tmp_path, "serve", OBOL_METRICS__PORT=port) as process:
+            code, said = await ended(process)
+    assert code == 1
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(f"obol: metrics.port: cannot listen at 127.0.0.1, port {port}")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104  refused, that is the point
 async def test_a_public_address_is_refused(tmp_path: Path, host: str) -> None:
     """While callers are not authenticated the gateway serves loopback alone; the line names the setting. Code 2."""

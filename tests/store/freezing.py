@@ -5,8 +5,7 @@ After it a change of the tables is a revision of its own.
 
 from pathlib import Path
 
-from sqlalchemy import Dialect
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Dialect, make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from store import migrate
@@ -14,7 +13,10 @@ from store.append_only import create_triggers
 from store.tables import metadata
 
 FOLDER = Path(migrate.__file__).parent / "migrations" / "initial"
-DIALECTS: dict[str, Dialect] = {"postgresql": postgresql.asyncpg.dialect(), "sqlite": sqlite.aiosqlite.dialect()}
+DIALECTS: dict[str, Dialect] = {
+    name: make_url(f"{name}+{driver}://").get_dialect()()
+    for name, driver in (("postgresql", "asyncpg"), ("sqlite", "aiosqlite"))
+}
 
 
 def schema(name: str) -> str:

@@ -194,6 +194,21 @@ async def test_a_sender_who_leaves_costs_nothing() -> None:
         assert (await post(up.port, BODY, signed(BODY))).status == 200
 
 
+async def test_the_end_is_bounded() -> None:
+    """Told to stop, the sidecar waits `drain_s_max` for a gateway that does not answer, and then says 503."""
+
+    async def stall(context: object) -> None:
+        await asyncio.sleep(30)
+
+    limits = SidecarLimits(deliver_s_max=30.0, drain_s_max=1)
+    async with asyncio.timeout(10):
+        async with sidecar(inbox=Inbox(before=stall), limits=limits) as up:
+            answering = asyncio.create_task(post(up.port, BODY, signed(BODY)))
+            await up.inbox.arrivals.acquire()
+        assert (await answering).status == 503
+    assert up.lines[-2]["outcome"] == "DRAINING"
+
+
 @pytest.mark.parametrize("name", ["body_bytes_max", "head_s_max", "callbacks_max", "retry_after_s"])
 def test_no_bound_can_be_switched_off(name: str) -> None:
     """Zero is no bound."""

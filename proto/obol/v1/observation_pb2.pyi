@@ -29,7 +29,7 @@ class _ObservationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Obser
     OBSERVATION_KIND_UNSPECIFIED: _ObservationKind.ValueType  # 0
     """Never sent."""
     OBSERVATION_KIND_PAYMENT_CHANGED: _ObservationKind.ValueType  # 1
-    """The payment axis, or one of the payment's amounts, changed."""
+    """The payment axis, or one of the payment's amounts, changed without concluding a command."""
     OBSERVATION_KIND_COMMAND_CONCLUDED: _ObservationKind.ValueType  # 2
     """A command came to its final answer. Exactly one for each command."""
     OBSERVATION_KIND_COMMAND_REVERSED: _ObservationKind.ValueType  # 3
@@ -47,7 +47,7 @@ class ObservationKind(_ObservationKind, metaclass=_ObservationKindEnumTypeWrappe
 OBSERVATION_KIND_UNSPECIFIED: ObservationKind.ValueType  # 0
 """Never sent."""
 OBSERVATION_KIND_PAYMENT_CHANGED: ObservationKind.ValueType  # 1
-"""The payment axis, or one of the payment's amounts, changed."""
+"""The payment axis, or one of the payment's amounts, changed without concluding a command."""
 OBSERVATION_KIND_COMMAND_CONCLUDED: ObservationKind.ValueType  # 2
 """A command came to its final answer. Exactly one for each command."""
 OBSERVATION_KIND_COMMAND_REVERSED: ObservationKind.ValueType  # 3

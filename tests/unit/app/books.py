@@ -160,6 +160,8 @@ class Books:
 
     def stands(self, operation: Operation) -> bool:
         """Whether an effect of `operation` is in the books and was not undone."""
+        if operation.kind is CommandKind.CANCEL:
+            return self.closure is Closure.CANCELLED  # by whomever: the wish is fulfilled
         if operation.operation_id not in self.executed:
             return False
         match operation.kind:
@@ -170,9 +172,7 @@ class Books:
                 taken = [m for m in self.movements if m.operation_id == operation.operation_id and m.kind is K.CAPTURE]
                 undone = bool(taken) and all(m.status is S.REVERSED for m in taken)
                 return own[0].status is AttemptStatus.SUCCEEDED and not undone
-            case CommandKind.CANCEL:
-                return self.closure is Closure.CANCELLED
-            case CommandKind.CAPTURE | CommandKind.REFUND:
+            case _:
                 status = next(m.status for m in self.movements if m.operation_id == operation.operation_id)
                 return status is S.SUCCEEDED
 

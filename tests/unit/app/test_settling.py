@@ -445,7 +445,7 @@ class TestReaders:
         assert desk.operation(desk.create).epoch == desk.create.epoch + 1
 
     def test_a_reader_does_not_end_the_lease_of_a_call_in_flight(self) -> None:
-        """A view that concludes nothing leaves a held operation's row alone: recovery must not start beside the call."""
+        """A view that concludes nothing leaves a held operation's row alone: no recovery beside the call."""
         desk = Desk()
         books = Books(desk.payment)
         books.made = True
