@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import grpc.aio
@@ -37,19 +39,28 @@ class _Watcher:
     """Hears observations over one stream, and keeps when it first heard of each payment."""
 
     heard_s: dict[str, float] = field(default_factory=dict)
-    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def caught_up(self, payment_ids: Iterable[str]) -> None:
+        """Until it has heard of all of them, and of anything at all. Raises TimeoutError."""
+        async with asyncio.timeout(CATCH_UP_S_MAX):
+            await self.heard.wait()
+            for payment_id in payment_ids:
+                while payment_id not in self.heard_s:
+                    self.heard.clear()
+                    await self.heard.wait()
 
     async def watch(self, address: str) -> None:
         """Until cancelled."""
         async with grpc.aio.insecure_channel(address) as channel:
-            method = channel.unary_stream(requests.WATCH, _registered_method=True)
+            method: Any = channel.unary_stream(requests.WATCH)
             request = billing_observation_pb2.WatchObservationsRequest()
             async for raw in method(request.SerializeToString(), metadata=requests.METADATA):
                 now_s = time.perf_counter()
                 event = billing_observation_pb2.WatchObservationsResponse.FromString(raw)
                 if event.HasField("observation"):
                     self.heard_s.setdefault(event.observation.payment_id, now_s)
-                self.begun.set()
+                self.heard.set()
 
 
 async def measure_arrivals(bench: Bench, engine: Engine, effort: Effort) -> tuple[list[Watched], list[Line]]:
@@ -79,19 +90,15 @@ async def _watch(gateway: Server, create: Send, engine: Engine, callers: int, se
 
     watching = asyncio.create_task(watcher.watch(gateway.address))
     try:
-        await asyncio.wait_for(watcher.begun.wait(), CATCH_UP_S_MAX)
+        await watcher.caught_up(())
         await run_round(pay, callers=callers, seconds=seconds, meter=meter_of(engine, gateway))
-        async with asyncio.timeout(CATCH_UP_S_MAX):
-            while not replied_s.keys() <= watcher.heard_s.keys():
-                await asyncio.sleep(0.01)
+        await watcher.caught_up(replied_s.keys())
     finally:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
     late_s = [watcher.heard_s[payment_id] - at_s for payment_id, at_s in replied_s.items()]
-    return Watched(
-        engine, callers, len(late_s), percentile_of(late_s, 50) * 1_000, percentile_of(late_s, 99) * 1_000
-    )
+    return Watched(engine, callers, len(late_s), percentile_of(late_s, 50) * 1_000, percentile_of(late_s, 99) * 1_000)
 
 
 async def _call_back(
@@ -129,5 +136,3 @@ def _both(sidecar: Server, gateway: Meter) -> Meter:
         return CpuUsed(used.server_s + sidecar.cpu_s(), used.database_s)
 
     return meter
-
-

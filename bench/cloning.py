@@ -49,7 +49,7 @@ class Filling(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How an engine says it: numbers from {first} to {last} as `n`, a number as 12 hex digits, bytes, truth, scratch."""
+    """How an engine says it: numbers from {first} to {last} as `n`, a number as 12 hex digits, bytes, truth."""
 
     series: str
     hexadecimal: str

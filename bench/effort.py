@@ -40,7 +40,7 @@ QUICK = Effort(
     watched_s=0.5,
     waiting_calls=200,
     bursts=1,
-    growth_rows=20_000,
+    growth_rows=10_000,
     growth_rounds=2,
 )
 RATIO_CALLERS = 16

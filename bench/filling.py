@@ -1,3 +1,5 @@
+# Statements are spelled from the catalog and from constants of ours.
+# ruff: noqa: S608
 """Bare connections to the databases that are filled: quick, and durable only once they are done."""
 
 import asyncio
@@ -16,6 +18,7 @@ from tests.databases import administer
 
 CACHE_KIB = 1024 * 1024
 SAMPLE_MAX = 2_000
+TELL_EVERY_S = 10.0
 
 # Only while a database is filled that nobody trusts yet; `check_durable` looks afterwards.
 _HASTY = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "32GB", "checkpoint_timeout": "1h"}
@@ -56,7 +59,9 @@ class PostgresqlFilling:
         return [json.loads(line) for line in said.splitlines()]
 
     def run(self, statement: str) -> None:
-        administer(f"SET session_replication_role = replica; SET maintenance_work_mem = '1GB'; {statement}", self._database)
+        administer(
+            f"SET session_replication_role = replica; SET maintenance_work_mem = '1GB'; {statement}", self._database
+        )
 
     def done(self) -> None:
         """As a database that grew by itself would be: guarded, vacuumed, analysed, and on disk."""
@@ -110,16 +115,20 @@ class Filled:
 
 
 async def fill(bench: Bench, engine: Engine, url: str, count: int, tell: Tell) -> Filled:
-    """Bring the database at `url`, which has this release's schema, to `count` payments and all that belongs to them."""
+    """Bring the migrated database at `url` to `count` payments, with all that belongs to a payment."""
     began_s = time.monotonic()
     payment_ids = await _make_templates(bench, engine, url)
     place = place_of(url)
 
     def work() -> None:
         filling = SqliteFilling(place) if engine is Engine.SQLITE else PostgresqlFilling(place)
+        told_s = began_s
         for line in clone(filling, templates_of(filling, payment_ids), count):
-            tell(f"{engine}: {line}, {time.monotonic() - began_s:.0f} s")
+            if time.monotonic() - told_s > TELL_EVERY_S:
+                told_s = time.monotonic()
+                tell(f"{engine}: {line}, {told_s - began_s:.0f} s")
         filling.done()
+        tell(f"{engine}: filled in {time.monotonic() - began_s:.0f} s")
 
     await asyncio.to_thread(work)
     return Filled(count, time.monotonic() - began_s, _mib(engine, place))
@@ -128,8 +137,7 @@ async def fill(bench: Bench, engine: Engine, url: str, count: int, tell: Tell) -
 def sample_ids(engine: Engine, url: str) -> list[str]:
     """Ids of the measured tenant's payments from all over the database."""
     query = (
-        f"SELECT payment_id FROM payments WHERE tenant_id = '{requests.TENANT}' "  # noqa: S608  a constant of ours
-        f"ORDER BY random() LIMIT {SAMPLE_MAX}"
+        f"SELECT payment_id FROM payments WHERE tenant_id = '{requests.TENANT}' ORDER BY random() LIMIT {SAMPLE_MAX}"
     )
     place = place_of(url)
     if engine is Engine.POSTGRESQL:
@@ -167,5 +175,3 @@ def _mib(engine: Engine, place: Place) -> float:
             pages, size = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return float(pages * size / 1024 / 1024)
     return float(administer("SELECT pg_database_size(current_database())", place.database)) / 1024 / 1024
-
-

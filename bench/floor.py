@@ -32,7 +32,7 @@ async def serve(url: str) -> None:
 
     server = grpc.aio.server()
     service, method = FLOOR.strip("/").split("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(pay)}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {method: grpc.unary_unary_rpc_method_handler(pay)}
     server.add_registered_method_handlers(service, handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -1,12 +1,12 @@
-# Statements are spelled from constants of ours; every value is a parameter.
-# ruff: noqa: S608
 """The floor's database side: a claim of three writes and a settle of five, each committed, by the bare driver.
 
 Tables with the keys that any payment needs, and a filler that brings a row to the size of the gateway's own. Nothing
 is guarded, derived or numbered: this is what writing those bytes durably costs, and no more.
 """
 
+import asyncio
 import sqlite3
+from collections.abc import Sequence
 from typing import Protocol
 
 import asyncpg
@@ -63,29 +63,39 @@ INSERT INTO audit VALUES ($1, $1, $4)
 
 
 class PostgresqlBooks:
-    """asyncpg alone: each statement is a round trip and a commit."""
+    """asyncpg alone: each statement is a round trip and a commit. asyncpg's own pool would add a RESET to each."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, connections: Sequence[asyncpg.Connection]) -> None:
+        self._free: asyncio.LifoQueue[asyncpg.Connection] = asyncio.LifoQueue()
+        for connection in connections:
+            self._free.put_nowait(connection)
 
     @classmethod
     async def open(cls, host: str, database: str) -> "PostgresqlBooks":
-        """Make the tables in an empty database, and a pool as large as the gateway's."""
-        pool = await asyncpg.create_pool(
-            host=host, database=database, user="postgres", min_size=POOL_CONNECTIONS, max_size=POOL_CONNECTIONS
-        )
+        """Make the tables in an empty database, and as many connections as the gateway has."""
+        connections = [
+            await asyncpg.connect(host=host, database=database, user="postgres") for _ in range(POOL_CONNECTIONS)
+        ]
         for table in _TABLES:
-            await pool.execute(table.format(bytes="bytea"))
-        return cls(pool)
+            await connections[0].execute(table.format(bytes="bytea"))
+        return cls(connections)
 
     async def claim(self, key: str) -> None:
-        await self._pool.execute(_CLAIM, key, _FILLERS["payments"], _FILLERS["commands"], _FILLERS["operations"])
+        await self._run(_CLAIM, key, _FILLERS["payments"], _FILLERS["commands"], _FILLERS["operations"])
 
     async def settle(self, key: str) -> None:
-        await self._pool.execute(_SETTLE, key, _REPLY, _FILLERS["observations"], _FILLERS["audit"])
+        await self._run(_SETTLE, key, _REPLY, _FILLERS["observations"], _FILLERS["audit"])
 
     async def close(self) -> None:
-        await self._pool.close()
+        while not self._free.empty():
+            await self._free.get_nowait().close()
+
+    async def _run(self, statement: str, *values: object) -> None:
+        connection = await self._free.get()
+        try:
+            await connection.execute(statement, *values)
+        finally:
+            self._free.put_nowait(connection)
 
 
 class SqliteBooks:

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import grpc.aio
 
@@ -17,7 +18,7 @@ CHANNELS_MAX = 4
 CALL_S_MAX = 30.0
 
 Call = Callable[[], Awaitable[None]]
-Send = Callable[[bytes], Awaitable[bytes]]
+Send = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ async def sending(address: str, method: str) -> AsyncIterator[Send]:
     """Sends a request's bytes to `method`, and gives the reply's; the connections are taken in turn."""
     options = (("grpc.use_local_subchannel_pool", 1),)
     channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS_MAX)]
-    methods = [channel.unary_unary(method, _registered_method=True) for channel in channels]
+    methods: list[Any] = [channel.unary_unary(method) for channel in channels]
     turn = 0
 
     async def send(request: bytes) -> bytes:

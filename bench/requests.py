@@ -7,9 +7,8 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from obol.v1 import money_pb2
+from obol.v1 import money_pb2, payment_pb2
 from obol.v1 import payment_gateway_pb2 as pb
-from obol.v1 import payment_pb2
 
 TENANT = "bench"
 METADATA = (

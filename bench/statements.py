@@ -25,7 +25,7 @@ from gateway.app.requests import CreatePayment
 from gateway.app.runtime import Runtime
 from gateway.app.settings import EngineSettings
 from gateway.domain.commands import Caller
-from gateway.domain.storage import PaymentFilter
+from gateway.domain.storage import PaymentFilter, Store
 from gateway.metrics import Metrics
 from gateway.rpc.codec import ProtoReplyCodec
 from obol.v1 import payment_gateway_pb2
@@ -61,6 +61,21 @@ class Ledger:
 
     engine: Engine
     statements: list[Statement] = field(default_factory=list)
+    steps: int = 0
+    """Steps of SQLite's virtual machine."""
+
+    backends: list[asyncpg.Connection] = field(default_factory=list)
+    """Every connection to PostgreSQL that was opened."""
+
+    async def flush(self) -> None:
+        """Have the backends tell now what they have read: by themselves they do so at most once a second."""
+        for backend in self.backends:
+            if not backend.is_closed():
+                await backend.fetchval("SELECT pg_stat_force_next_flush()")
+
+    def step(self) -> None:
+        """One more; None lets SQLite go on."""
+        self.steps += 1
 
     @property
     def counted(self) -> list[Statement]:
@@ -92,6 +107,7 @@ class Composed:
 
     commands: Commands
     queries: Queries
+    store: Store
     ledger: Ledger
 
     async def pay(self) -> str:
@@ -146,7 +162,7 @@ async def composed(engine: Engine, url: str) -> AsyncIterator[Composed]:
     accounts = AccountRegistry([account], defaults={PROVIDER: FAST_ACCOUNT}, default=FAST_ACCOUNT)
     runtime = Runtime(store, accounts, ProtoReplyCodec(), Metrics("bench"), EngineSettings())
     try:
-        yield Composed(runtime.commands, runtime.queries, ledger)
+        yield Composed(runtime.commands, runtime.queries, store, ledger)
     finally:
         event.remove(Pool, "connect", listener)
         event.remove(SqlEngine, "before_cursor_execute", told)
@@ -173,11 +189,13 @@ def _listener(ledger: Ledger) -> Callable[[Any, Any], None]:
     def connected(adapted: Any, _record: Any) -> None:
         driver = adapted if isinstance(adapted, sqlite3.Connection) else adapted.driver_connection
         if isinstance(driver, asyncpg.Connection):
+            ledger.backends.append(driver)
             driver.add_query_logger(lambda said: ledger.statements.append(Statement(said.query, tuple(said.args))))
         else:
             # aiosqlite's connection wraps sqlite3's own.
             inner = driver if isinstance(driver, sqlite3.Connection) else driver._conn
             inner.set_trace_callback(lambda text: _traced(ledger, text))
+            inner.set_progress_handler(ledger.step, 1)
 
     return connected
 

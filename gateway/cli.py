@@ -5,6 +5,7 @@ loaded.
 """
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +155,38 @@ def migrate(config: ConfigOption = None) -> None:
         from gateway.main import migrate as migrated
 
         print(f"the database is at revision {asyncio.run(migrated(settings))}")
+
+
+@app.command()
+def verify(
+    config: ConfigOption = None,
+    effects: Annotated[Path | None, typer.Option(help="A provider's effect log, JSON lines, to compare with.")] = None,
+    healed: Annotated[
+        bool, typer.Option("--healed", help="Nothing is under way: every success must have its effect.")
+    ] = False,
+    planted: Annotated[list[str] | None, typer.Option(help="A text that must be nowhere; may be repeated.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Check the invariants over the database, read-only, while the gateway runs or after; exit 1 where one is broken.
+
+    Example: obol verify --effects var/sandbox/effects.jsonl --json
+    """
+    with _plainly():
+        settings = _settings(config)
+        from gateway.verification import verify as verified
+
+        url = settings.database_url.get_secret_value()
+        report = asyncio.run(verified(url, effect_log=effects, healed=healed, planted=planted or ()))
+        if as_json:
+            print(json.dumps(report.as_json(), default=str))
+        else:
+            for each in report.violations:
+                print(f"{each.invariant} {each.tenant_id}/{each.payment_id} {each.row}: {each.message}")
+            print(
+                f"verify: payments={report.payments} operations={report.operations} effects={report.effects} "
+                f"unresolved={report.unresolved} violations={report.violation_count}"
+            )
+        raise typer.Exit(1 if report.violation_count else 0)
 
 
 @config_app.command()

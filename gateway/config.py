@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -188,7 +189,8 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> SecretStr:
         """The URL in effect."""
-        return self.database.url or SecretStr(f"sqlite+aiosqlite:///{self.data_dir / DATABASE_FILE}")
+        # Quoted: what follows a "?" in a directory's name would be taken for options, and the file made elsewhere.
+        return self.database.url or SecretStr(f"sqlite+aiosqlite:///{quote(str(self.data_dir / DATABASE_FILE))}")
 
     @property
     def is_sqlite(self) -> bool:

@@ -208,12 +208,15 @@ def _settled_writes() -> dict[str, str]:
             "claimed_time_us",
             "lease_until_us",
             "next_attempt_us",
+            "last_send_us",
         },
     )
     outbox = ("tenant_id", "payment_id", "version", "ordinal", "observation_id")
     return {
         "operations": (
+            # The last possible send never moves back: what absence means is counted from it.
             f"UPDATE operations o SET {assign_from(tables.operations, changed)}, lease_until_us = NULL, "
+            "last_send_us = greatest(o.last_send_us, r.last_send_us), "
             "next_attempt_us = g.now_us + r.next_attempt_in_us FROM "
             + _rows("operations", "operations", more=", next_attempt_in_us bigint")
             + " WHERE o.tenant_id = $2 AND o.operation_id = ANY($5::text[]) AND o.operation_id = r.operation_id"

@@ -30,11 +30,15 @@ _LIVE = sorted(state.value for state in LIVE_COMMAND_STATES)
 def start_resend(
     connection: Connection, now: Now, operation: Operation, *, lease_s: float, send_window_s: float
 ) -> Operation | None:
-    """Move the last possible send and the lease on; None where the epoch no longer stands."""
+    """Move the last possible send and the lease on; None where the epoch no longer stands, or the lease has ended.
+
+    The lease is asked for although the epoch stands: a holder that slept through it judged the operation's age long
+    ago, and nobody else need have taken it since. By now the provider may have forgotten the key.
+    """
     lease_until = now + microseconds(lease_s)
     statement = (
         update(operations)
-        .where(*_held(operation))
+        .where(*_held(operation), operations.c.lease_until_us > now)
         .values(lease_until_us=lease_until, next_attempt_us=lease_until, last_send_us=now + microseconds(send_window_s))
         .returning(operations)
     )

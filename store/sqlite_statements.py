@@ -65,10 +65,13 @@ SETTLE_PAYMENT = (
     "WHERE tenant_id = :tenant_id AND payment_id = :payment_id AND version = :expected_version"
 )
 _SETTLED_OPERATION = columns_of(
-    tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id", "claimed_time_us", "lease_until_us"}
+    tables.operations,
+    {"tenant_id", "operation_id", "command_id", "payment_id", "claimed_time_us", "lease_until_us", "last_send_us"},
 )
 SETTLE_OPERATION = (
-    f"UPDATE operations SET {named_assignments(_SETTLED_OPERATION)}, lease_until_us = NULL WHERE "
+    # The last possible send never moves back: what absence means is counted from it.
+    f"UPDATE operations SET {named_assignments(_SETTLED_OPERATION)}, lease_until_us = NULL, last_send_us = "
+    "coalesce(max(last_send_us, :last_send_us), last_send_us, :last_send_us) WHERE "
     "tenant_id = :tenant_id AND operation_id = :operation_id AND payment_id = :payment_id AND epoch = :expected_epoch"
 )
 SETTLE_COMMAND = (

@@ -80,6 +80,12 @@ class Writer:
             await asyncio.to_thread(self._thread.join)
 
     def _work(self) -> None:
+        try:
+            self._commit_groups()
+        finally:
+            self._closed = True  # whatever ended the thread: who comes now is refused at once
+
+    def _commit_groups(self) -> None:
         with self._engine.connect() as connection:
             driver = connection.connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)

@@ -98,7 +98,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own raises the signal again at the end: an orderly stop would look like a kill.
+        # uvicorn's own takes over the process's handlers, which are somebody else's wherever a `stop` was given.
         yield
 
 

@@ -1,5 +1,6 @@
 """The ports to time and chance, and their real sides."""
 
+import asyncio
 import random
 import time
 from typing import Protocol
@@ -20,6 +21,29 @@ class SystemClock:
 
     def now_us(self) -> int:
         return time.time_ns() // 1_000
+
+
+class SendWindow:
+    """The time in which a send may start, by a clock that goes on while the machine sleeps.
+
+    The event loop's clock stands still in a suspend; leases and the provider's books do not. What the machine slept is
+    taken off the window.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ends = self._loop.time() + window_s
+        self._apart = _clock_through_sleep() - self._loop.time()
+
+    def send_before(self) -> float:
+        """The end of the window on the event loop's clock."""
+        slept_s = _clock_through_sleep() - self._loop.time() - self._apart
+        return self._ends - max(0.0, slept_s)
+
+
+def _clock_through_sleep() -> float:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 def new_id(prefix: str) -> str:

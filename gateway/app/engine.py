@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from gateway.app.clock import SendWindow
 from gateway.app.learning import Held, Learning
 from gateway.app.replies import CommandReply, ReplyCodec
 from gateway.app.settings import EngineSettings
@@ -102,14 +103,14 @@ class Engine:
 
     async def _carry_out(self, plan: Plan, admission: Admission) -> CommandReply | Claimed:
         # The window opens before the claim is written, so that by any clock it ends before the lease does.
-        send_before = asyncio.get_running_loop().time() + self._settings.send_window_s
+        window = SendWindow(self._settings.send_window_s)
         try:
             claimed = await self._claim(plan)
             if claimed.outcome is not ClaimOutcome.CLAIMED:
                 return claimed
             held = held_after(plan, claimed)
             terms = (plan.payment or _base(plan).payment).terms
-            outcome = await self.call(plan.account, held.operation, admission, send_before=send_before)
+            outcome = await self.call(plan.account, held.operation, admission, window)
         finally:
             admission.release()
         verdict = classify(held.operation, terms, outcome, resend=False)
@@ -140,15 +141,13 @@ class Engine:
                 retry_after_s=1.0,
             ) from error
 
-    async def call(
-        self, account: Account, operation: Operation, admission: Admission, *, send_before: float
-    ) -> Outcome:
+    async def call(self, account: Account, operation: Operation, admission: Admission, window: SendWindow) -> Outcome:
         """Send the operation's exact request once, and report to the account's breaker how it went."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             outcome = await account.adapter.execute(
-                operation.prepared, send_before=send_before, timeout_s=self._settings.provider_timeout_s
+                operation.prepared, send_before=window.send_before(), timeout_s=self._settings.provider_timeout_s
             )
         except Exception as error:  # noqa: BLE001 whatever an adapter breaks with, the send may have happened
             _log.exception("adapter raised", provider=account.provider, operation_id=operation.operation_id)

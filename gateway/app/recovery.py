@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import structlog
 
-from gateway.app.clock import jitter
+from gateway.app.clock import SendWindow, jitter
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
 from gateway.app.reading import Reading
@@ -158,8 +158,7 @@ class Recovery:
         return age_s < min(settings.resend_age_s_max, window_s)
 
     async def _resend(self, case: _Case) -> Recovered:
-        loop = asyncio.get_running_loop()
-        send_before = loop.time() + self._settings.send_window_s
+        window = SendWindow(self._settings.send_window_s)
         try:
             admission = await case.account.admit(wait_s=self._settings.admission_wait_s)
         except AdmissionRefused as refused:
@@ -170,7 +169,7 @@ class Recovery:
             )
             if operation is None:
                 return Recovered.LOST
-            outcome = await self._engine.call(case.account, operation, admission, send_before=send_before)
+            outcome = await self._engine.call(case.account, operation, admission, window)
         finally:
             admission.release()
         # A claim that died before its send looks like one that died after it: what comes back is a resend's.

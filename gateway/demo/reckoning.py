@@ -103,7 +103,11 @@ def unknown(books: Books) -> int:
 
 
 def each_effect_of_ours_belongs_to_one_operation(accounts: Accounts) -> Iterator[str]:
-    """An effect names an operation that exists, of its kind and amount, which says that it happened."""
+    """An effect names an operation that exists, of its kind and amount, which says that it happened.
+
+    A success that was taken back before the gateway saw it is told as a failure: no money stayed moved.
+    """
+    taken_back = {effect.movement_id for effect in accounts.effects if effect.kind == REVERSAL}
     operations, tenants = accounts.operations, {each.payment_id: each.tenant_id for each in accounts.books.payments}
     for effect in accounts.ours:
         operation = operations.get(str(effect.operation_id))
@@ -116,7 +120,7 @@ def each_effect_of_ours_belongs_to_one_operation(accounts: Accounts) -> Iterator
             yield f"{_named(effect)} is {_amount(effect)}, but {_of(operation)} asked for {_amount(operation)}"
         if (effect.account_id, effect.tenant_id) != (operation.account_id, tenants.get(operation.payment_id)):
             yield f"{_named(effect)} is of another account or tenant than {_of(operation)}"
-        if operation.state not in HAPPENED | UNCERTAIN:
+        if operation.state not in HAPPENED | UNCERTAIN and effect.movement_id not in taken_back:
             yield f"{_named(effect)} happened, but {_of(operation)} is {operation.state}"
 
 

@@ -67,6 +67,9 @@ def _told(installed: Installation, provider: str, told: Telling, *, kept: bool) 
     """Play, and say how it went."""
     try:
         reckoning = _play(installed, PROVIDERS[provider](installed), told, kept=kept)
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` does.
+        return FAILED
     except Exception as error:  # noqa: BLE001  whatever went wrong, a person gets its words and the logs
         if not isinstance(error, FORESEEN):
             traceback.print_exc()

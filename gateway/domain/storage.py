@@ -349,7 +349,7 @@ class Store(Protocol):
         ...
 
     async def start_resend(self, operation: Operation, *, lease_s: float, send_window_s: float) -> Operation | None:
-        """Before a resend: move `last_send_us` and the lease on, where the epoch still stands (None: it does not)."""
+        """Before a resend: move `last_send_us` and the lease on, where epoch and lease still stand (else None)."""
         ...
 
     async def reschedule(self, operation: Operation, *, next_attempt_s: float, failure: str) -> bool:

@@ -135,6 +135,19 @@ def test_a_planted_disagreement_is_named(
     assert not reckoning.agrees
 
 
+def test_a_refund_that_was_taken_back_may_be_a_failure() -> None:
+    """The bank sent it back before the gateway saw it: the effect stands in the log, and so does its reversal."""
+    books = replace(
+        BOOKS,
+        payments=(replace(PAYMENT, refunded_minor=0),),
+        operations=without(OPERATIONS, 1, state="FAILED"),
+        commands=without(COMMANDS, 1, state="FAILED"),
+        movements=without(MOVEMENTS, 1, status="REVERSED"),
+    )
+    back = replace(REFUND, number=4, kind="REVERSAL", operation_id=None, tenant_id=None, origin="provider")
+    assert reckoned(books, (*EFFECTS, back)).violations == ()
+
+
 @pytest.mark.parametrize(
     "books",
     [

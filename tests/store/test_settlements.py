@@ -150,6 +150,15 @@ async def test_a_settle_gives_the_next_attempt_from_the_databases_now(store: Sto
     assert claim.payment is not None
 
 
+async def test_the_last_possible_send_never_moves_back(store: Store, url: str) -> None:
+    """A settle that knows less of it (an operation without its claim's times) keeps what the claim wrote."""
+    claim, got = await claimed(store)
+    settlement = making.settlement_of(claim, got)
+    forgetful = replace(settlement.operations[0].operation, last_send_us=None)
+    await store.settle(replace(settlement, operations=(OperationChange(forgetful, 1, None),)))
+    assert await value(url, "SELECT last_send_us FROM operations") == got.last_send_us
+
+
 async def test_movements_and_refunds_are_replaced_by_what_is_known_now(store: Store) -> None:
     """The same movement again is one row; a refund is inserted where new, written whole where known."""
     payment = await captured(store)

@@ -161,6 +161,13 @@ async def test_sigterm_lets_a_callback_finish() -> None:
     assert [line["event"] for line in lines] == ["callback", "stopped"]
 
 
+async def test_signals_stay_their_owners_where_a_stop_is_given() -> None:
+    """Inside another program the sidecar leaves SIGTERM and SIGINT as they are."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    async with sidecar():
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
 def test_the_sidecar_loads_no_server_code() -> None:
     """Neither the gateway's rooms but the domain, nor a database, an SDK or an HTTP client of a provider's."""
     code = (

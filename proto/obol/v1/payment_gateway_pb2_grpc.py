@@ -29,9 +29,11 @@ class PaymentGatewayStub:
     """Payment commands and queries, for billing and order services.
 
     Every call carries the metadata obol-tenant, obol-organization, obol-actor and obol-correlation-id (the last may be
-    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key with
-    the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it is
-    ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. A decline is a reply, and so is UNKNOWN; neither is an error.
+    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key
+    with the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it
+    is ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. Take a fresh key for the same wish only after FAILED: after an error, also
+    one that says sent=NO, repeat the same key, since another call with it may still be under way. A decline is a reply,
+    and so is UNKNOWN; neither is an error.
 
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,
@@ -105,9 +107,11 @@ class PaymentGatewayServicer:
     """Payment commands and queries, for billing and order services.
 
     Every call carries the metadata obol-tenant, obol-organization, obol-actor and obol-correlation-id (the last may be
-    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key with
-    the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it is
-    ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. A decline is a reply, and so is UNKNOWN; neither is an error.
+    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key
+    with the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it
+    is ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. Take a fresh key for the same wish only after FAILED: after an error, also
+    one that says sent=NO, repeat the same key, since another call with it may still be under way. A decline is a reply,
+    and so is UNKNOWN; neither is an error.
 
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,
@@ -275,9 +279,11 @@ class PaymentGateway:
     """Payment commands and queries, for billing and order services.
 
     Every call carries the metadata obol-tenant, obol-organization, obol-actor and obol-correlation-id (the last may be
-    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key with
-    the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it is
-    ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. A decline is a reply, and so is UNKNOWN; neither is an error.
+    left out: the gateway makes one). Every command carries an idempotency_key, scoped by tenant and RPC: the same key
+    with the same request answers the same, marked by the initial metadata obol-replayed: true; with another request it
+    is ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. Take a fresh key for the same wish only after FAILED: after an error, also
+    one that says sent=NO, repeat the same key, since another call with it may still be under way. A decline is a reply,
+    and so is UNKNOWN; neither is an error.
 
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,

@@ -44,7 +44,7 @@ from gateway.domain.providers import (
     Outcome,
     Snapshot,
 )
-from gateway.domain.states import CommandState
+from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Aggregate, CallbackChange, CallbackState, Entity, Settlement, Transition
 
 CALLER = Caller("tenant_1", "org_1", "billing", "corr_1")
@@ -313,6 +313,10 @@ class Desk:
         return settlement
 
     # What is known
+
+    def state(self) -> PaymentState:
+        """The payment axis as it stands."""
+        return self.aggregate.payment.state
 
     def operation(self, operation: Operation) -> Operation:
         """`operation` as it stands."""

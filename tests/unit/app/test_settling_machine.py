@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -339,9 +338,5 @@ STATES = {
     Entity.REFUND: CommandState,
 }
 
-Settling.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
-
-
-@pytest.mark.timeout(110)
-class TestSettling(Settling.TestCase):  # type: ignore[misc,valid-type]
-    """Runs the machine."""
+TestSettling = Settling.TestCase
+TestSettling.settings = settings(max_examples=120, stateful_step_count=25)

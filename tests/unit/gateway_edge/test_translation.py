@@ -13,7 +13,7 @@ from gateway.domain import errors as domain_errors
 from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.derivation import MoneySums
-from gateway.domain.errors import ObolError, Reason
+from gateway.domain.errors import InvalidRequest, ObolError, Reason
 from gateway.domain.movements import Facts, Origin
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import (
@@ -29,7 +29,8 @@ from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.rpc import errors, translate
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.codec import RESPONSES, ProtoReplyCodec
-from obol.v1 import observation_pb2, payment_gateway_pb2, payment_pb2
+from gateway.rpc.reading import required_money
+from obol.v1 import money_pb2, observation_pb2, payment_gateway_pb2, payment_pb2
 
 TABLES: list[tuple[Mapping[Any, int], type[StrEnum], Any]] = [
     (translate.PAYMENT_STATES, PaymentState, payment_pb2.PaymentState),
@@ -103,7 +104,7 @@ TERMS = PaymentTerms(
     description="de",
     statement_descriptor="sd",
     return_url="https://shop.example/back",
-    metadata={"b": "2", "a": "1"},
+    metadata={f"key-{number}": "x" for number in range(20)},
     order_reference="or",
     order_reference_unique=True,
     connected_account="ca",
@@ -191,6 +192,12 @@ def test_every_field_of_an_observation_is_filled() -> None:
     assert unset(message.money) == {"capturable", "refundable"}
 
 
+def test_an_amount_that_is_missing_is_called_so() -> None:
+    """Not an amount of zero, nor an empty currency."""
+    with pytest.raises(InvalidRequest, match="amount: is required"):
+        required_money(money_pb2.Money(), given=False)
+
+
 @pytest.mark.parametrize("state", [state for state in PaymentState if state is not PaymentState.REQUIRES_ACTION])
 def test_a_client_secret_is_given_out_only_while_it_is_needed(state: PaymentState) -> None:
     """Once the action is over, what it needed is not in the payment any more."""
@@ -204,7 +211,7 @@ def test_the_codec_knows_every_command_and_is_deterministic() -> None:
     service = payment_gateway_pb2.DESCRIPTOR.services_by_name["PaymentGateway"]
     keyed = {each.name for each in service.methods if "idempotency_key" in each.input_type.fields_by_name}
     assert set(RESPONSES) == keyed
-    other = replace(PAYMENT, terms=replace(TERMS, metadata={"a": "1", "b": "2"}))
+    other = replace(PAYMENT, terms=replace(TERMS, metadata=dict(reversed(list(TERMS.metadata.items())))))
     for rpc in keyed:
         body = ProtoReplyCodec().encode(replace(VIEW, rpc=rpc))
         assert body == ProtoReplyCodec().encode(replace(VIEW, rpc=rpc, payment=other))

@@ -1,0 +1,110 @@
+"""`python -m bench`: floor and gateway side by side, in one run; writes `bench/RESULTS.md`."""
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvloop
+
+from bench.arrivals import measure_arrivals
+from bench.databases import Engine, check_durable, fresh
+from bench.effort import FULL, QUICK
+from bench.growth import fill_database, measure_growth
+from bench.payments import measure_payments
+from bench.processes import Bench
+from bench.profiling import profile
+from bench.report import RESULTS, Findings, written
+from bench.statements import count_statements
+from bench.waiting import measure_waiting
+
+CHAPTERS = ("payments", "statements", "arrivals", "waiting", "growth")
+
+
+def main() -> None:
+    """Measure what was asked for, write the table, print the last line."""
+    asked = _arguments()
+    effort = QUICK if asked.quick else FULL
+    if asked.growth_rows:
+        effort = replace(effort, growth_rows=asked.growth_rows)
+    findings = Findings(effort, asked.quick, load_before=os.getloadavg()[0])
+    began_s = time.monotonic()
+    with _folder() as folder:
+        uvloop.run(
+            _measure(
+                Bench.at(folder), findings, asked.store or list(Engine), asked.only or CHAPTERS, profiled=asked.profile
+            )
+        )
+    findings.seconds = time.monotonic() - began_s
+    Path(asked.results).write_text(written(findings))
+    print(findings.last_line())
+
+
+async def _measure(
+    bench: Bench, findings: Findings, engines: Sequence[Engine], chapters: Sequence[str], *, profiled: bool
+) -> None:
+    effort = findings.effort
+    if Engine.POSTGRESQL in engines:
+        check_durable()
+    for engine in engines:
+        if "payments" in chapters:
+            _tell(f"{engine}: payments, floor and gateway")
+            findings.payments[engine] = await measure_payments(bench, engine, effort)
+            findings.lines += findings.payments[engine].lines
+        if "statements" in chapters:
+            findings.counts.append(await count_statements(engine, fresh(engine, bench.folder, migrated=True)))
+        if "arrivals" in chapters:
+            _tell(f"{engine}: observations and callbacks")
+            watched, lines = await measure_arrivals(bench, engine, effort)
+            findings.watched += watched
+            findings.lines += lines
+        if "waiting" in chapters:
+            _tell(f"{engine}: payments that wait")
+            findings.waiting.append(await measure_waiting(bench, engine, effort))
+        if profiled:
+            _tell(f"{engine}: profile")
+            findings.profiles.append(await profile(bench, engine))
+    if "growth" in chapters:
+        _tell(f"growth: {effort.growth_rows:,} payments")
+        # Filling is all that runs side by side: one engine in its server, the other in a thread.
+        full = await asyncio.gather(*(fill_database(bench, engine, effort, _tell) for engine in engines))
+        for engine, filled in zip(engines, full, strict=True):
+            findings.growth.append(await measure_growth(bench, engine, effort, filled, _tell))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short rounds: shows that the bench works")
+    parser.add_argument("--store", action="append", type=Engine, choices=list(Engine), help="this engine alone")
+    parser.add_argument("--only", action="append", choices=CHAPTERS, help="this chapter alone; may be given again")
+    parser.add_argument("--growth-rows", type=int, default=0, help="payments that the full database holds")
+    parser.add_argument("--profile", action="store_true", help="sample the gateway as well (needs py-spy on the PATH)")
+    parser.add_argument("--results", default=str(RESULTS), help="where the table goes")
+    return parser.parse_args()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A directory for databases, configurations and logs; kept where the run fails, for the logs."""
+    folder = Path(tempfile.mkdtemp(prefix="obol-bench-"))
+    try:
+        yield folder
+    except BaseException:
+        print(f"the servers' logs are in {folder}", file=sys.stderr)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
