@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from providers.callbacks import (
@@ -168,6 +168,7 @@ def test_a_signed_body_that_is_no_event_is_unreadable(body: bytes) -> None:
     assert rejected(body, signed(body), NEW) is Rejection.UNREADABLE
 
 
+@settings(deadline=None)  # a busy machine is no broken promise
 @given(st.binary(max_size=200), st.text(max_size=120))
 def test_no_input_raises_anything_else(body: bytes, header: str) -> None:
     """Whatever comes in, the answer is an event or CallbackRejected."""

@@ -1,0 +1,223 @@
+"""A gateway that dies, or is cancelled, at a chosen point; and the one that comes after it on the same database.
+
+A point is a place between two steps of the engine. The store and the adapters are the real ones; a thin layer before
+them stops the world there. A dead process does nothing more: whatever it calls afterwards raises SimulatedCrash again.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from gateway.app.replies import CommandReply
+from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
+from gateway.app.runtime import Runtime
+from gateway.app.settings import EngineSettings
+from gateway.app.telemetry import Silence
+from gateway.domain.commands import Caller
+from gateway.domain.errors import Reason, Unavailable
+from gateway.domain.payments import CaptureMethod, ConfirmationMethod
+from gateway.domain.providers import Account, Accounts
+from gateway.domain.storage import Store
+from gateway.rpc.codec import ProtoReplyCodec
+from obol.v1 import payment_gateway_pb2 as pb
+from providers.registry import AccountRegistry, build_accounts
+from providers.secret import Secret
+from providers.settings import AccountsSettings, ProviderAccountSettings
+
+ACCOUNT = "acct_main"
+RESOLVE_S_MAX = 30.0
+
+BRIEF = EngineSettings(
+    send_window_s=0.3,
+    provider_timeout_s=0.6,
+    lease_s=1.0,
+    settle_retry_s=0.5,
+    unknown_check_first_s=0.1,
+    unknown_check_s_max=0.3,
+    deadline_s_min=0.1,
+    replay_wait_s=10.0,
+    callback_wait_first_s=0.1,
+)
+
+POINTS = (
+    "claim.before",
+    "claim.lost",
+    "claim.after",
+    "send.before",
+    "send.after",
+    "settle.before",
+    "settle.lost",
+    "settle.after",
+)
+"""`lost`: committed, and the answer to COMMIT never came. `send.after`: the effect is there, its answer is not."""
+
+
+class SimulatedCrash(BaseException):
+    """The process is gone: no handler of ours may catch it."""
+
+
+@dataclass
+class Interruption:
+    """Stops at `point`, once: by a crash, or by a cancellation of the call after which the process goes on."""
+
+    point: str
+    crash: bool
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    resume: asyncio.Event = field(default_factory=asyncio.Event)
+    dead: bool = False
+
+    async def at(self, point: str) -> None:
+        """Pass a point: on, or out."""
+        if self.dead:
+            raise SimulatedCrash
+        if point != self.point or self.reached.is_set():
+            return
+        self.reached.set()
+        if self.crash:
+            self.dead = True
+            raise SimulatedCrash
+        await self.resume.wait()
+
+
+class StoreWithPoints:
+    """The real store, with points around its claim and its settle."""
+
+    def __init__(self, store: Store, interruption: Interruption) -> None:
+        self._store = store
+        self._interruption = interruption
+
+    def __getattr__(self, name: str) -> Any:
+        inner: Callable[..., Any] = getattr(self._store, name)
+
+        async def passed(*args: Any, **kwargs: Any) -> Any:
+            step = name if name in ("claim", "settle") else ""
+            await self._interruption.at(f"{step}.before")
+            result = await inner(*args, **kwargs)
+            if step and self._interruption.point == f"{step}.lost" and not self._interruption.reached.is_set():
+                self._interruption.reached.set()
+                raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the answer to COMMIT was lost")
+            await self._interruption.at(f"{step}.after")
+            return result
+
+        return passed
+
+
+class AdapterWithPoints:
+    """The real adapter, with points around its send."""
+
+    def __init__(self, adapter: Any, interruption: Interruption) -> None:
+        self._adapter = adapter
+        self._interruption = interruption
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+    async def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """As the adapter's, between two points."""
+        await self._interruption.at("send.before")
+        outcome = await self._adapter.execute(*args, **kwargs)
+        await self._interruption.at("send.after")
+        return outcome
+
+
+class AccountWithPoints:
+    """The real account, whose adapter has points."""
+
+    def __init__(self, account: Account, interruption: Interruption) -> None:
+        self._account = account
+        self.adapter = AdapterWithPoints(account.adapter, interruption)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._account, name)
+
+
+class AccountsWithPoints:
+    """The real accounts, seen through an interruption."""
+
+    def __init__(self, accounts: Accounts, interruption: Interruption) -> None:
+        self._accounts = accounts
+        self._interruption = interruption
+
+    def get(self, account_id: str) -> Any:
+        """As the registry's."""
+        found = self._accounts.get(account_id)
+        return found and AccountWithPoints(found, self._interruption)
+
+    def route(self, *, provider: str, account_id: str) -> Any:
+        """As the registry's."""
+        found = self._accounts.route(provider=provider, account_id=account_id)
+        return found and AccountWithPoints(found, self._interruption)
+
+    def all(self) -> Sequence[Account]:
+        """As the registry's."""
+        return self._accounts.all()
+
+
+def accounts_at(sandbox_url: str) -> AccountRegistry:
+    """The sandbox's main account."""
+    settings = ProviderAccountSettings(ACCOUNT, "sandbox", sandbox_url, Secret("sandbox-key-main"), ACCOUNT)
+    return build_accounts(AccountsSettings((settings,), ACCOUNT))
+
+
+def runtime_on(store: Store, accounts: Accounts, interruption: Interruption | None = None) -> Runtime:
+    """A process's insides; with `interruption` the one that will be stopped. Its loops are not started."""
+    if interruption is not None:
+        store = cast(Store, StoreWithPoints(store, interruption))
+        accounts = cast(Accounts, AccountsWithPoints(accounts, interruption))
+    return Runtime(store, accounts, ProtoReplyCodec(), Silence(), BRIEF)
+
+
+def caller_of(tenant_id: str) -> Caller:
+    """A caller of its own tenant: cases run side by side."""
+    return Caller(tenant_id, "org", "tests", f"corr-{tenant_id}")
+
+
+Call = Callable[[Runtime], "asyncio.Future[CommandReply] | Any"]
+
+
+async def prepared(kind: str, runtime: Runtime, caller: Caller) -> Callable[[Runtime], Any]:
+    """What leads up to a command of `kind`, done undisturbed; the command itself as a function of a runtime."""
+
+    async def create(key: str, **asked: Any) -> str:
+        request = CreatePayment(key, 1_000, "EUR", **{"payment_method": "card_ok"} | asked)
+        reply = await runtime.commands.create(caller, request, 10)
+        return str(pb.CreatePaymentResponse.FromString(reply.body).payment.payment_id)
+
+    if kind == "create":
+        return lambda r: r.commands.create(caller, CreatePayment("it", 1_000, "EUR", payment_method="card_ok"), 20)
+    if kind == "confirm":
+        payment_id = await create("first", confirmation_method=ConfirmationMethod.MANUAL)
+        return lambda r: r.commands.confirm(caller, ConfirmPayment("it", payment_id), 20)
+    if kind == "refund":
+        payment_id = await create("first")
+        return lambda r: r.commands.refund(caller, RefundPayment("it", payment_id, 400, "EUR"), 20)
+    payment_id = await create("first", capture_method=CaptureMethod.MANUAL)
+    if kind == "capture":
+        return lambda r: r.commands.capture(caller, CapturePayment("it", payment_id, 600, "EUR"), 20)
+    return lambda r: r.commands.cancel(caller, CancelPayment("it", payment_id), 20)
+
+
+KINDS = ("create", "confirm", "capture", "cancel", "refund")
+
+EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "cancel": "void", "refund": "refund"}
+"""The one effect that a command of each kind must have at the provider, however often it was interrupted."""
+
+
+async def resolve(runtime: Runtime) -> None:
+    """Let recovery work until nothing is unresolved."""
+    deadline = asyncio.get_running_loop().time() + RESOLVE_S_MAX
+    while True:
+        await runtime.recovery.run_once()
+        unresolved = await runtime._store.unresolved()
+        if not any(unresolved.live_by_state.values()):
+            return
+        assert asyncio.get_running_loop().time() < deadline, f"still {unresolved}"
+        await asyncio.sleep(0.05)
+
+
+def effects_of(log: Path, tenant_id: str) -> list[str]:
+    """The kinds of effect that a tenant has in the provider's log."""
+    return [e["kind"] for e in map(json.loads, log.read_text().splitlines()) if e["tenant"] == tenant_id]

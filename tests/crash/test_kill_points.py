@@ -1,0 +1,85 @@
+"""The whole matrix: every point x command x interruption x database; afterwards one effect, and an answer."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.errors import ObolError
+from gateway.verification import verify
+from obol.v1 import payment_gateway_pb2 as pb
+from obol.v1 import payment_pb2
+from simulators.sandbox.server import running
+from simulators.sandbox.settings import SandboxSettings
+from store import open_store
+from tests.crash.rig import (
+    EFFECT,
+    KINDS,
+    POINTS,
+    Interruption,
+    SimulatedCrash,
+    accounts_at,
+    caller_of,
+    effects_of,
+    prepared,
+    resolve,
+    runtime_on,
+)
+from tests.databases import postgresql_url, sqlite_url
+
+RESPONSES = {
+    "create": pb.CreatePaymentResponse,
+    "confirm": pb.ConfirmPaymentResponse,
+    "capture": pb.CapturePaymentResponse,
+    "cancel": pb.CancelPaymentResponse,
+    "refund": pb.RefundPaymentResponse,
+}
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("interruption", ["crash", "cancel"])
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_command_interrupted_anywhere_has_one_effect_and_one_answer(
+    point: str, interruption: str, engine: str, tmp_path: Path
+) -> None:
+    """Interrupted at the point, recovered by another process, asked again: SUCCEEDED, and the provider did it once."""
+    url = sqlite_url(tmp_path) if engine == "sqlite" else postgresql_url()
+    sandbox = SandboxSettings(data_dir=tmp_path / "sandbox", port=0)
+    log = tmp_path / "sandbox" / "effects.jsonl"
+    async with running(sandbox) as sandbox_url:
+        store = await open_store(url)
+        accounts = accounts_at(sandbox_url)
+        survivor = runtime_on(store, accounts)
+        calls = {kind: await prepared(kind, survivor, caller_of(kind)) for kind in KINDS}
+        before = {kind: effects_of(log, kind) for kind in KINDS}
+
+        async def interrupted(kind: str) -> None:
+            stop = Interruption(point, crash=interruption == "crash")
+            call = asyncio.ensure_future(calls[kind](runtime_on(store, accounts, stop)))
+            reached = asyncio.ensure_future(stop.reached.wait())
+            await asyncio.wait((call, reached), return_when=asyncio.FIRST_COMPLETED)
+            assert stop.reached.is_set(), f"{kind} never came to {point}"
+            if interruption == "cancel":
+                call.cancel()
+                stop.resume.set()
+            reached.cancel()
+            outcome = (await asyncio.gather(call, return_exceptions=True))[0]
+            # Whatever the caller was told, it was told it in our words: or the process died on the way.
+            told = not isinstance(outcome, BaseException)
+            assert told or isinstance(outcome, SimulatedCrash | asyncio.CancelledError | ObolError), outcome
+
+        await asyncio.gather(*(interrupted(kind) for kind in KINDS))
+        answers = await asyncio.gather(*(calls[kind](survivor) for kind in KINDS), resolve(survivor))
+        await resolve(survivor)
+        for kind, answer in zip(KINDS, answers, strict=False):
+            again = await calls[kind](survivor)
+            payment = RESPONSES[kind].FromString(again.body).payment
+            assert payment.latest_command.state == payment_pb2.COMMAND_STATE_SUCCEEDED, (kind, answer)
+            assert effects_of(log, kind)[len(before[kind]) :] == [EFFECT[kind]], kind
+            assert (await calls[kind](survivor)).body == again.body
+        await survivor.drain(5)
+        await store.close()
+        await accounts.close()
+    report = await verify(url, effect_log=log, healed=True)
+    assert report.violations == []
+    assert report.unresolved == 0

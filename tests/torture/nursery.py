@@ -1,0 +1,109 @@
+"""The nursery: a process that has imported everything and forks `obol` processes, each ready in a tenth of a second.
+
+Importing what a gateway needs takes 2.4 s of processor time, which two thousand kills cannot pay. Nothing of gRPC runs
+in here before a fork: modules are loaded, no channel, server, loop or thread is made.
+
+    {"start": ["serve"], "environment": {...}, "log": "/path"}     answered with {"pid": 123}
+    {"reap": 123}                                                  answered with {"status": 9}: 128 + n for signal n
+
+One JSON object a line on standard input; its end ends every child. A child stays a zombie until it is reaped, so that
+no pid is ever another process's.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    _load()
+    children: set[int] = set()
+    _say({"pid": os.getpid()})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "start" in asked:
+            child = _fork(asked)
+            children.add(child)
+            _say({"pid": child})
+        else:
+            _, status = os.waitpid(asked["reap"], 0)
+            children.discard(asked["reap"])
+            code = os.waitstatus_to_exitcode(status)
+            _say({"status": code if code >= 0 else 128 - code})
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _load() -> None:
+    import gateway.cli
+    import gateway.config
+    import gateway.domain.errors
+    import gateway.logs
+    import gateway.main
+    import providers.sandbox.adapter
+    import providers.sandbox.callbacks
+    import simulators.sandbox.server
+    import store.open
+    import webhook_http.server  # noqa: F401  loaded for the children
+
+    gc.collect()
+    # What the children share stays shared.
+    gc.freeze()
+
+
+def _fork(asked: dict[str, Any]) -> int:
+    parent = os.getpid()
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() == parent:
+            code = _become(asked)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _become(asked: dict[str, Any]) -> int:
+    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.argv = ["obol", *asked["start"]]
+    from gateway.cli import main as obol
+
+    try:
+        obol()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001  the log shows it, as the interpreter would have
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _say(answer: dict[str, int]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

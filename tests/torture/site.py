@@ -1,0 +1,163 @@
+"""The site: one sandbox that lives throughout, gateways and sidecars that die, and relays between them.
+
+    billing -> gateway-0, gateway-1 ... -> a Relay each -> sandbox -> CallbackRelay -> sidecar-0, sidecar-1 -> gateways
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.demo.installation import ACCOUNT, HOST, answers, free_ports, serves
+from tests.torture.callbacks import CallbackRelay
+from tests.torture.processes import Nursery, Process
+from tests.torture.relay import Relay
+
+READY_S_MAX = 60.0
+LOOK_S = 0.02
+
+SETTINGS: Mapping[str, str] = {
+    "OBOL_METRICS__ENABLED": "false",
+    "OBOL_DRAIN__GRACE_S": "2",
+    "OBOL_DATABASE__POOL_MAX": "6",
+    "OBOL_ENGINE__SEND_WINDOW_S": "1",
+    "OBOL_ENGINE__PROVIDER_TIMEOUT_S": "1.5",
+    "OBOL_ENGINE__LEASE_S": "3",
+    "OBOL_ENGINE__DEADLINE_S_MIN": "0.2",
+    "OBOL_ENGINE__ADMISSION_WAIT_S": "0.5",
+    "OBOL_ENGINE__SETTLE_RETRY_S": "5",
+    "OBOL_ENGINE__REPLAY_WAIT_S": "3",
+    "OBOL_ENGINE__RECOVERY_POLL_S": "0.2",
+    "OBOL_ENGINE__UNKNOWN_CHECK_FIRST_S": "0.3",
+    "OBOL_ENGINE__UNKNOWN_CHECK_S_MAX": "3",
+    "OBOL_ENGINE__PENDING_CHECK_FIRST_S": "1",
+    "OBOL_ENGINE__PENDING_CHECK_S_MAX": "5",
+    "OBOL_ENGINE__CALLBACK_WAIT_FIRST_S": "0.3",
+    "OBOL_ENGINE__CALLBACK_WAIT_S_MAX": "3",
+    "OBOL_ENGINE__SEQUENCER_POLL_S": "0.2",
+    "OBOL_ENGINE__HEARTBEAT_S": "1",
+}
+"""The engine's durations, shortened: the proportions that it insists on hold."""
+PAUSE_S = 4.0
+"""Longer than the lease: what holds one and stands still this long has lost it."""
+
+_CONFIG = """\
+data_dir = {data}
+
+[providers.{account}]
+provider = "sandbox"
+base_url = "http://{host}:{sandbox}"
+api_key = "sandbox-key-main"
+webhook_secrets = ["sandbox-signing-main"]
+default = true
+failures_max = 8
+open_s = 0.5
+"""
+
+
+class Site:
+    """Everything of one run, out of one directory. `database_url` "" for SQLite in the directory."""
+
+    def __init__(
+        self, directory: Path, nursery: Nursery, *, gateways: int, sidecars: int, database_url: str, seed: int
+    ) -> None:
+        self.directory = directory
+        self.data = directory / "data"
+        self.database_url = database_url or f"sqlite+aiosqlite:///{self.data / 'obol.db'}"
+        self._nursery = nursery
+        self._own = {"OBOL_DATABASE__URL": database_url} if database_url else {}
+        ports = free_ports(2 * gateways + sidecars + 2)
+        self.sandbox_port, callbacks_port = ports[:2]
+        self._gateway_ports, rest = ports[2 : 2 + gateways], ports[2 + gateways :]
+        relay_ports, self._sidecar_ports = rest[:gateways], rest[gateways:]
+        self.relays = [Relay(port, self.sandbox_port) for port in relay_ports]
+        self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed)
+        targets = [f"{HOST}:{port}" for port in self._gateway_ports]
+        self.target = f"ipv4:{','.join(targets)}"
+        self.sandbox = self._process("sandbox", "sandbox", "--port", str(self.sandbox_port), webhooks=callbacks_port)
+        self.gateways = [
+            self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
+            for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
+        ]
+        self.sidecars = [
+            self._process(f"sidecar-{number}", "webhooks", webhooks=port)
+            for number, port in enumerate(self._sidecar_ports)
+        ]
+
+    @property
+    def processes(self) -> list[Process]:
+        """All of them."""
+        return [self.sandbox, *self.gateways, *self.sidecars]
+
+    @property
+    def effect_log(self) -> Path:
+        """What the sandbox did."""
+        return self.data / "sandbox" / "effects.jsonl"
+
+    async def open(self) -> None:
+        """Start everything and wait until it serves."""
+        (self.data / "sandbox").mkdir(parents=True)
+        config = _CONFIG.format(data=json.dumps(str(self.data)), account=ACCOUNT, host=HOST, sandbox=self.sandbox_port)
+        (self.directory / "obol.toml").write_text(config)
+        await asyncio.gather(*(relay.open() for relay in self.relays), self.callbacks.open())
+        await self.sandbox.start()
+        # One gateway first: it migrates an SQLite.
+        for process in (*self.gateways, *self.sidecars):
+            await process.start()
+        await self.settled()
+
+    async def close(self) -> list[str]:
+        """End everything; the names of those that had to be killed."""
+        slow = [p.name for p in (*self.sidecars, *self.gateways) if p.alive and not await p.stop(10.0)]
+        await self.sandbox.stop(10.0)
+        for relay in self.relays:
+            relay.close()
+        await self.callbacks.close()
+        return slow
+
+    async def settled(self) -> None:
+        """Start what has ended and wait until all of it serves. Raises TimeoutError."""
+        async with asyncio.timeout(READY_S_MAX):
+            for process in self.processes:
+                if not process.alive:
+                    await process.start()
+            while not await asyncio.to_thread(answers, f"http://{HOST}:{self.sandbox_port}", "/control/webhooks"):
+                await asyncio.sleep(LOOK_S)
+            for number in range(len(self.gateways)):
+                await self.serving(number)
+            for port in self._sidecar_ports:
+                while not await asyncio.to_thread(answers, f"http://{HOST}:{port}", "/readyz"):
+                    await asyncio.sleep(LOOK_S)
+
+    async def serving(self, number: int) -> None:
+        """Wait until this gateway serves, starting it again where it ended by itself."""
+        process = self.gateways[number]
+        while not await asyncio.to_thread(serves, f"{HOST}:{self._gateway_ports[number]}"):
+            if not process.alive:
+                await process.start()
+            await asyncio.sleep(LOOK_S)
+
+    async def listening(self, number: int) -> None:
+        """Wait until this gateway takes connections, or has ended."""
+        while self.gateways[number].alive:
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, self._gateway_ports[number])
+                writer.close()
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def _process(self, name: str, *arguments: str, grpc: int = 0, provider: int = 0, webhooks: int = 0) -> Process:
+        inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OBOL_")}
+        ports = {
+            "OBOL_GRPC__PORT": grpc,
+            "OBOL_WEBHOOKS__PORT": webhooks,
+        }
+        own = {key: str(port) for key, port in ports.items() if port}
+        if provider:
+            own["OBOL_PROVIDERS__ACCT_MAIN__BASE_URL"] = f"http://{HOST}:{provider}"
+        if name.startswith("sidecar"):
+            own["OBOL_WEBHOOKS__GATEWAY"] = self.target
+        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), **SETTINGS, **self._own, **own}
+        return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
