@@ -37,6 +37,8 @@ from store.rows import command_from, payment_from
 
 ORDER_TRIES_MAX = 3
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
+
 
 class PostgresqlHot:
     """Claims and settles, and the reads between them."""
@@ -153,7 +155,7 @@ def _claimed(claim: Claim, row: Mapping[str, Any]) -> Claimed:
 
 
 def _document(parts: Mapping[str, Any]) -> str:
-    return json.dumps(parts, separators=(",", ":"), default=bytes.hex)
+    return _ENCODER.encode(parts)
 
 
 def _order_is_taken(defect: Internal) -> bool:

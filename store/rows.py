@@ -48,6 +48,9 @@ class Stored(Protocol):
 _SUMS = tuple(MoneySums.__dataclass_fields__)
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def clean(value: str) -> str:
     """`value` as any engine can hold it."""
     if value.isascii() and "\0" not in value:
@@ -57,7 +60,7 @@ def clean(value: str) -> str:
 
 def document(value: object) -> str:
     """JSON in ASCII."""
-    return json.dumps(value, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def stored_bytes(value: bytes | str | None) -> bytes | None:

@@ -102,7 +102,7 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class NotExecuted:
-    """Reached the provider, which documents that it did nothing: credentials, permission, rate limit, key busy.
+    """Reached the provider, which documents that it did nothing: credentials, permission, rate limit.
 
     Not a decline; on a resend it says nothing about the first send.
     """

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,13 +22,14 @@ from tests.crash.rig import (
     accounts_at,
     caller_of,
     effects_of,
+    outlive_leases,
     prepared,
     resolve,
     runtime_on,
 )
 from tests.databases import postgresql_url, sqlite_url
 
-RESPONSES = {
+RESPONSES: dict[str, Any] = {
     "create": pb.CreatePaymentResponse,
     "confirm": pb.ConfirmPaymentResponse,
     "capture": pb.CapturePaymentResponse,
@@ -58,7 +60,7 @@ async def test_a_command_interrupted_anywhere_has_one_effect_and_one_answer(
             call = asyncio.ensure_future(calls[kind](runtime_on(store, accounts, stop)))
             reached = asyncio.ensure_future(stop.reached.wait())
             await asyncio.wait((call, reached), return_when=asyncio.FIRST_COMPLETED)
-            assert stop.reached.is_set(), f"{kind} never came to {point}"
+            assert stop.reached.is_set(), f"{kind} never came to {point}: {call.exception() or call.result()}"
             if interruption == "cancel":
                 call.cancel()
                 stop.resume.set()
@@ -69,6 +71,8 @@ async def test_a_command_interrupted_anywhere_has_one_effect_and_one_answer(
             assert told or isinstance(outcome, SimulatedCrash | asyncio.CancelledError | ObolError), outcome
 
         await asyncio.gather(*(interrupted(kind) for kind in KINDS))
+        if interruption == "crash" or point.endswith(".lost"):
+            await outlive_leases(url)
         answers = await asyncio.gather(*(calls[kind](survivor) for kind in KINDS), resolve(survivor))
         await resolve(survivor)
         for kind, answer in zip(KINDS, answers, strict=False):

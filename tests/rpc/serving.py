@@ -174,8 +174,9 @@ async def serving(
     limits: CallLimits | None = None,
     wire: WireLimits | None = None,
     options: Sequence[tuple[str, int]] = (),
+    at: Address | None = None,
 ) -> AsyncIterator[Serving]:
-    """Serve the three services, scripted, until the block ends."""
+    """Serve the three services, scripted, at a Unix socket in `directory` or `at`, until the block ends."""
     ids = iter(range(1_000_000))
     telemetry, database, account = Counted(), Database(), FakeAccount()
     edge = Edge(telemetry, lambda: f"made-{next(ids)}", limits)
@@ -193,7 +194,7 @@ async def serving(
         pace=ReadinessPace(poll_s=0.02, ping_s_max=0.2),
     )
     server = RpcServer(offered, edge, readiness, limits=wire)
-    address = await server.start(Address(unix_socket=directory / "obol.sock"))
+    address = await server.start(at or Address(unix_socket=directory / "obol.sock"))
     try:
         async with grpc.aio.insecure_channel(address.target, options=list(options)) as channel:
             yield Serving(server, address, channel, telemetry, readiness, database, account)

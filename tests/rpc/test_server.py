@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gateway.domain.providers import AccountHealth
+from gateway.rpc.address import Address, AddressTaken
 from gateway.rpc.context import Call
 from gateway.rpc.interceptors import CallLimits
 from obol.v1 import billing_observation_pb2 as observing
@@ -84,6 +85,14 @@ async def test_health_answers_while_every_place_is_taken(tmp_path: Path) -> None
         gate.set()
         ended = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(each, bytes) for each in ended) == 1
+
+
+async def test_two_servers_never_share_a_port_in_silence(tmp_path: Path) -> None:
+    """Also one that was started past the probe: without workers SO_REUSEPORT is off."""
+    async with serving(tmp_path, at=Address("127.0.0.1", 0)) as first:
+        with pytest.raises(AddressTaken):
+            async with serving(tmp_path, at=first.address):
+                pass
 
 
 async def test_reflection_lists_every_service_and_knows_its_messages(tmp_path: Path) -> None:

@@ -238,6 +238,17 @@ async def test_a_command_is_reopened_once(store: Store, beside: Store) -> None:
     assert after.reserved_refund_minor == 6_000
 
 
+@pytest.mark.parametrize("table", ["commands", "operations"])
+async def test_what_may_have_been_sent_is_not_reopened(store: Store, url: str, table: str) -> None:
+    """Command and operation must both be NOT_SENT: one that is not stops the claim, and nothing changes."""
+    claim = making.create_claim()
+    payment = await not_sent(store, claim)
+    await rows(url, f"UPDATE {table} SET state = 'UNKNOWN' WHERE 1 = 1")
+    assert (await store.claim(replace(claim, reopen=True))).outcome is not C.CLAIMED
+    assert await store.get_payment(making.TENANT, payment.payment_id) == payment
+    assert await value(url, "SELECT epoch FROM operations") == 1
+
+
 async def test_a_reopened_refund_must_fit_again(store: Store) -> None:
     """What was refunded meanwhile is no longer there for a refund that was not sent."""
     payment = await captured(store)

@@ -62,6 +62,7 @@ async def test_one_word_of_a_batch_counts_too(store: Store) -> None:
 async def test_words_at_once_come_in_turn(store: Store, beside: Store) -> None:
     """Of twenty words on one observation one is recorded, and the counts agree."""
     (one,) = await observations(store, 1)
+    await store.ensure_consumer(making.TENANT, "billing")
     stores = (store, beside)
     said = await asyncio.gather(*(say(stores[i % 2], Decision(one, i % 4 < 2)) for i in range(20)))
     counted = Counter(outcome for outcomes in said for outcome in outcomes)

@@ -134,6 +134,19 @@ async def test_a_reader_cannot_write(sqlite: str) -> None:
     await database.close()
 
 
+async def test_what_is_committed_survives_a_power_failure(sqlite: str) -> None:
+    """The writer syncs each commit, keeps a write-ahead log, and holds foreign keys."""
+    database = await a_database(sqlite)
+    assert isinstance(database, SqliteDatabase)
+
+    def pragmas(driver: sqlite3.Connection) -> list[object]:
+        names = ("synchronous", "journal_mode", "foreign_keys")
+        return [driver.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    assert await database.write_hot(pragmas) == [2, "wal", 1]
+    await database.close()
+
+
 async def test_a_failed_unit_harms_nobody_in_its_group(sqlite: str) -> None:
     """Units that share a commit stand and fall alone: a savepoint each."""
     database = await a_database(sqlite)
@@ -317,11 +330,13 @@ async def test_an_exhausted_pool_is_unavailable_in_time(postgresql: str) -> None
 
 async def test_a_connection_is_shared_in_the_order_of_asking(postgresql: str) -> None:
     """Nobody starves while busy neighbours come again and again (SQLAlchemy's own queue lets them)."""
-    store = await open_store(postgresql, pool_size=1, checkout_timeout_s=1)
+    store = await open_store(postgresql, pool_size=2, checkout_timeout_s=0.5)
+    payment = await captured(store)
+    until = time.monotonic() + 1.5
 
     async def busy() -> None:
-        for _ in range(60):
-            await store.ping()
+        while time.monotonic() < until:
+            await store.get_payment(making.TENANT, payment.payment_id)
 
     await asyncio.gather(*(busy() for _ in range(8)))
     await store.close()

@@ -7,10 +7,11 @@ from gateway.domain.commands import Operation
 from gateway.domain.payments import Payment
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Claim, SettleOutcome, Store
+from store import open_store
 from store.failures import RETRY_AFTER_S
 from tests.store import making
 from tests.store.acting import captured, claimed, unknown
-from tests.store.looking import census, rows, value
+from tests.store.looking import census, connect, rows, value
 
 
 async def test_a_claim_whose_process_died_is_found_when_its_lease_ends(store: Store) -> None:
@@ -42,6 +43,21 @@ async def test_what_is_due_is_taken_once_by_many(store: Store, beside: Store) ->
     rest = await store.take_due(limit=100, lease_s=30)
     taken += [operation.operation_id for operation in rest.operations]
     assert sorted(taken) == sorted(claim.operation.operation_id for claim in claims)
+
+
+async def test_a_take_waits_for_nobody(postgresql: str) -> None:
+    """An operation that another transaction holds is skipped, and the rest is taken at once."""
+    store = await open_store(postgresql, statement_timeout_s=1)
+    held, free = await unknown(store), await unknown(store)
+    holder = await connect(postgresql)
+    transaction = holder.transaction()
+    await transaction.start()
+    await holder.execute("SELECT FROM operations WHERE operation_id = $1 FOR UPDATE", held.operation.operation_id)
+    (taken,) = (await store.take_due(limit=10, lease_s=30)).operations
+    assert taken.operation_id == free.operation.operation_id
+    await transaction.rollback()
+    await holder.close()
+    await store.close()
 
 
 async def test_the_longest_overdue_comes_first(store: Store) -> None:

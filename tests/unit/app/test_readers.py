@@ -76,11 +76,13 @@ class TestReaders:
     def test_what_the_payer_must_do_is_shown_while_it_must_be_done(self) -> None:
         """The next action goes when the payment no longer requires it."""
         desk, books = begun(outcome=AttemptStatus.REQUIRES_ACTION)
-        waiting = desk.payment
+        waiting, redirect = desk.payment, books.snapshot()
         assert waiting.next_action is not None
         assert desk.command(desk.create).state is CommandState.REQUIRES_ACTION
         books.finish_attempt(succeeds=True)
         desk.called_back(books.snapshot())
+        assert desk.payment.next_action is None
+        desk.called_back(redirect)  # late
         assert desk.payment.next_action is None
         assert desk.command(desk.create).state is CommandState.SUCCEEDED
 

@@ -78,6 +78,21 @@ class TestCommands:
         assert desk.command(desk.create).reply == reply is not None
         assert len(desk.said(O.COMMAND_CONCLUDED)) == len(desk.said(O.COMMAND_REVERSED)) == 1
 
+    def test_a_holders_late_verdict_does_not_move_what_has_ended(self) -> None:
+        """Absence concluded by a stale look does not take a success back, whose facts name no operation."""
+        desk, books = authorized()
+        cancel = desk.send(C.CANCEL)
+        desk.answered(cancel, books.execute(cancel))
+        desk.concluded(cancel, ABSENT, Source.RECOVERY)
+        assert desk.command(cancel).state is CommandState.SUCCEEDED
+
+    def test_what_may_have_been_sent_stays_so(self) -> None:
+        """`sent` is a maximum: a later verdict that knows of less lowers nothing."""
+        desk = Desk()
+        desk.answered(desk.create, LOST)
+        desk.concluded(desk.create, Verdict(CommandState.UNKNOWN, Sent.NO), Source.RECOVERY)
+        assert desk.operation(desk.create).sent is Sent.MAYBE
+
     def test_an_unconfirmed_object_that_was_held_for_absent_can_be_found(self) -> None:
         """FAILED returns to CREATED where the create made an object that nobody confirmed: settling does not refuse."""
         desk = Desk(creation(confirmation_method=ConfirmationMethod.MANUAL))

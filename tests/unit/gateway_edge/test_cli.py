@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 
-COMMANDS = [["serve"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]]
+COMMANDS = [["serve"], ["verify"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]]
 
 
 @pytest.fixture(autouse=True)

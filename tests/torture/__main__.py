@@ -1,0 +1,63 @@
+"""`python -m tests.torture KILLS STORE SEED [GATEWAYS]`: torture a whole installation. Exit code 1 where anything broke."""
+
+import asyncio
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.torture.run import Plan, torture
+
+STORES = {"sqlite": 1, "postgresql": 3}
+"""Each store, and how many gateways it gets."""
+VIOLATIONS_SHOWN_MAX = 200
+
+
+def main(arguments: list[str]) -> int:
+    """Run, and tell."""
+    if len(arguments) not in (3, 4) or arguments[1] not in STORES:
+        print(f"usage: python -m tests.torture KILLS {'|'.join(STORES)} SEED [GATEWAYS]", file=sys.stderr)
+        return 2
+    store = arguments[1]
+    gateways = int(arguments[3]) if len(arguments) == 4 else STORES[store]
+    plan = Plan(kills=int(arguments[0]), store=store, seed=int(arguments[2]), gateways=gateways)
+    directory = Path(tempfile.mkdtemp(prefix=f"obol-torture-{store}-"))
+    print(f"torture: seed={plan.seed} commit={_commit()} directory={directory}", flush=True)
+    # What the client kit has to say of every disconnect goes beside the other logs.
+    logging.basicConfig(filename=directory / "billing.log", level=logging.INFO)
+    began = time.monotonic()
+    outcome = asyncio.run(torture(plan, directory))
+    for note in outcome.notes:
+        print(f"  {note}")
+    for violation in outcome.violations[:VIOLATIONS_SHOWN_MAX]:
+        print(f"VIOLATION (seed {plan.seed}) {violation}")
+    print(f"  {time.monotonic() - began:.0f} s in all")
+    if outcome.clean:
+        shutil.rmtree(directory, ignore_errors=True)
+    else:
+        print(f"kept: {directory} (data, logs); seed {plan.seed}")
+    print(outcome.line, flush=True)
+    return 0 if outcome.clean else 1
+
+
+def _commit() -> str:
+    """The commit, with + where the tree differs from it."""
+    try:
+        here = Path(__file__).parent
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,119 @@
+"""The database under torture: read past the gateways, and made to fail where it is a server."""
+
+import asyncio
+import random
+import sqlite3
+import subprocess
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests import databases
+
+
+class Database(Protocol):
+    """One run's database."""
+
+    url: str
+    """Empty for the installation's own."""
+
+    async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
+        """What a SELECT finds, as of one moment."""
+        ...
+
+    async def suffer(self, chance: random.Random) -> str:
+        """Fail in some way, and be well again; which way, "" for none."""
+        ...
+
+
+class SqliteFile:
+    """The file in the site's directory."""
+
+    url = ""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
+        """What a SELECT finds."""
+        return await asyncio.to_thread(self._rows, query)
+
+    async def suffer(self, chance: random.Random) -> str:
+        """Somebody else holds the write lock for a while."""
+        if not self._path.exists():
+            return ""
+        await asyncio.to_thread(self._hold, chance.random() * 1.5)
+        return "write lock held"
+
+    def _rows(self, query: str) -> Sequence[tuple[Any, ...]]:
+        with closing(sqlite3.connect(f"file:{self._path}?mode=ro", uri=True, timeout=10.0)) as connection:
+            return connection.execute(query).fetchall()
+
+    def _hold(self, seconds: float) -> None:
+        import time
+
+        with closing(sqlite3.connect(self._path, timeout=10.0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return
+            time.sleep(seconds)
+            connection.execute("ROLLBACK")
+
+
+class PostgresqlDatabase:
+    """A database of its own on this process's own server."""
+
+    def __init__(self) -> None:
+        self.url = databases.postgresql_url()
+        self._name = self.url.partition("@/")[2].partition("?")[0]
+
+    async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
+        """What a SELECT finds."""
+        import asyncpg
+
+        host = self.url.partition("host=")[2]
+        connection = await asyncpg.connect(host=host, user="postgres", database=self._name)
+        try:
+            return [tuple(row) for row in await connection.fetch(query)]
+        finally:
+            await connection.close()
+
+    async def suffer(self, chance: random.Random) -> str:
+        """Backends terminated, rows held, or the server killed and recovered."""
+        drawn = chance.random()
+        if drawn < 0.5:
+            share = chance.choice((0.2, 0.5, 1.0))
+            return await self._run(
+                "backends terminated",
+                f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{self._name}' "
+                f"AND pid <> pg_backend_pid() AND random() < {share}",
+            )
+        if drawn < 0.85:
+            return await self._run(
+                "rows held",
+                "BEGIN; SELECT payment_id FROM payments ORDER BY created_time_us DESC LIMIT 3 FOR UPDATE; "
+                f"SELECT pg_sleep({chance.random() * 1.5}); COMMIT",
+            )
+        mode = chance.choice(("immediate", "fast"))
+        await asyncio.to_thread(_restart, mode)
+        return f"server restarted ({mode})"
+
+    async def _run(self, name: str, statement: str) -> str:
+        try:
+            await asyncio.to_thread(databases.administer, statement, self._name)
+        except subprocess.CalledProcessError:
+            return f"{name} (failed)"
+        return name
+
+
+def _restart(mode: str) -> None:
+    server = databases.postgresql_server()
+    subprocess.run(
+        [str(server.bin_path / "pg_ctl"), "restart", "-D", str(server.pgdata), "-m", mode, "-w", "-t", "30"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )

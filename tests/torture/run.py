@@ -1,0 +1,308 @@
+"""One run: a faulty phase with kills, a quiet phase without, and the reckoning."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.demo.installation import HOST
+from gateway.verification import Report, verify
+from obol.client import AioBillingObservationClient, AioPaymentGatewayClient, GatewayError, aio_channel
+from tests.processes import CALLER
+from tests.torture.billing import Billing
+from tests.torture.convergence import Convergence, converge
+from tests.torture.database import Database, PostgresqlDatabase, SqliteFile
+from tests.torture.intents import Intent, Journal
+from tests.torture.killing import Killer
+from tests.torture.processes import Nursery
+from tests.torture.provider import Provider, read_effects
+from tests.torture.reckoning import (
+    judge_ends,
+    judge_inbox,
+    judge_intents,
+    judge_records,
+    judge_watching,
+    read_commands,
+)
+from tests.torture.site import Site
+from tests.torture.watching import CONSUMER, CursorWatcher, NamedConsumer
+from tests.torture.weather import Weather
+
+CLIENTS = 14
+CLIENT_PAUSE_S = 0.15
+CHANNELS = 4
+CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 300), ("grpc.initial_reconnect_backoff_ms", 50))
+LEAVE_S_MAX = 90.0
+CATCH_UP_S_MAX = 30.0
+ASKED_AT_ONCE = 8
+# A gateway that meets no database while it starts says so and ends with 1; a supervisor would start it again.
+NO_DATABASE = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do. `store`: sqlite or postgresql."""
+
+    kills: int
+    store: str
+    seed: int
+    gateways: int
+    sidecars: int = 2
+    redeliver: bool = True
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    plan: Plan
+    kills: int = 0
+    pauses: int = 0
+    faults: int = 0
+    report: Report = field(default_factory=Report)
+    violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The last line."""
+        return (
+            f"torture: store={self.plan.store} kills={self.kills} faults={self.faults} "
+            f"payments={self.report.payments} effects={self.report.effects} unresolved={self.report.unresolved} "
+            f"violations={len(self.violations)}"
+        )
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found."""
+        return not self.violations and not self.report.unresolved
+
+
+async def torture(plan: Plan, directory: Path) -> Outcome:
+    """Carry `plan` out in `directory`, which keeps everything."""
+    outcome = Outcome(plan)
+    database: Database = (
+        PostgresqlDatabase() if plan.store == "postgresql" else SqliteFile(directory / "data" / "obol.db")
+    )
+    async with Nursery() as nursery:
+        site = Site(
+            directory,
+            nursery,
+            gateways=plan.gateways,
+            sidecars=plan.sidecars,
+            database_url=database.url,
+            seed=plan.seed,
+        )
+        try:
+            await site.open()
+            async with Provider(f"http://{HOST}:{site.sandbox_port}") as provider:
+                await _Run(plan, site, database, provider, outcome).carry_out()
+        finally:
+            slow = await site.close()
+    outcome.violations.extend(f"process {name} did not end in order within 10 s" for name in slow)
+    bystanders = frozenset({NO_DATABASE} if plan.store == "postgresql" else ())
+    outcome.violations.extend(judge_ends([site.sandbox], bystanders=frozenset()))
+    outcome.violations.extend(judge_ends([*site.gateways, *site.sidecars], bystanders=bystanders))
+    outcome.report = await verify(site.database_url, effect_log=site.effect_log, healed=True)
+    outcome.violations.extend(
+        f"{v.invariant} {v.tenant_id}/{v.payment_id} {v.row}: {v.message}" for v in outcome.report.violations
+    )
+    return outcome
+
+
+class _Run:
+    """The phases, over what is open."""
+
+    def __init__(self, plan: Plan, site: Site, database: Database, provider: Provider, outcome: Outcome) -> None:
+        self._plan = plan
+        self._site = site
+        self._database = database
+        self._provider = provider
+        self._outcome = outcome
+        self._journal = Journal()
+        self._killer = Killer(site, plan.seed, plan.kills)
+
+    async def carry_out(self) -> None:
+        """All of it but what is read when every process has ended."""
+        async with AsyncExitStack() as ending:
+            channels = [
+                await ending.enter_async_context(
+                    # Of its own: channels with equal arguments would share one connection.
+                    aio_channel(self._site.target, options=(*CHANNEL_OPTIONS, ("grpc.channel_id", str(number))))
+                )
+                for number in range(CHANNELS + 2)
+            ]
+            billing = Billing(
+                [AioPaymentGatewayClient(channel, CALLER) for channel in channels[2:]],
+                self._provider,
+                self._journal,
+                self._plan.seed,
+                lambda: _call(self._killer.replied),
+            )
+            watcher = CursorWatcher(
+                AioBillingObservationClient(channels[0], CALLER), lambda: _call(self._killer.observed)
+            )
+            consumer = NamedConsumer(AioBillingObservationClient(channels[1], CALLER))
+            async with _running(watcher.run()), _running(consumer.run()) as consuming:
+                await self._faulty(billing)
+                convergence = await self._quiet(billing)
+                await self._caught_up(watcher, consumer)
+                await consumer.stop(consuming, CATCH_UP_S_MAX)
+            await self._reckon(billing, watcher, consumer, convergence)
+
+    async def _faulty(self, billing: Billing) -> None:
+        began = time.monotonic()
+        weather = Weather(self._provider, self._database, self._plan.seed)
+        clients = [
+            asyncio.create_task(billing.client(number, CLIENT_PAUSE_S), name=f"client {number}")
+            for number in range(CLIENTS)
+        ]
+        killer = self._killer
+        kills = [
+            *(killer.reap_gateway(number) for number in range(self._plan.gateways)),
+            *(killer.reap_sidecar(number) for number in range(self._plan.sidecars)),
+            killer.massacre(),
+        ]
+        async with _running(weather.run()) as blowing, _running(self._tell_progress(began)):
+            await _first_failure(asyncio.gather(*kills), [*clients, blowing])
+            weather.stopping = billing.stopping = True
+            await blowing
+        killer.wake()
+        seconds = time.monotonic() - began
+        outcome = self._outcome
+        outcome.kills, outcome.pauses = killer.kills, killer.pauses
+        restarts = sorted(killer.restart_s) or [0.0]
+        outcome.notes += [
+            f"faulty phase: {seconds:.1f} s, {killer.kills / seconds:.2f} kills/s, {killer.pauses} stopped and woken",
+            f"restart to serving: median {restarts[len(restarts) // 2]:.2f} s, worst {restarts[-1]:.2f} s",
+            f"kills: {_counted(killer.kinds)}",
+            f"weather: {_counted(weather.kinds)}",
+        ]
+        await self._site.settled()
+        done, late = await asyncio.wait(clients, timeout=LEAVE_S_MAX)
+        for task in done:
+            task.result()
+        if late:
+            outcome.violations.append(f"{len(late)} clients were still at it {LEAVE_S_MAX:g} s after the last fault")
+
+    async def _quiet(self, billing: Billing) -> Convergence:
+        healed_s = time.monotonic()
+        outcome = self._outcome
+        outcome.faults = await self._provider.injected()
+        convergence = await converge(self._database, healed_s)
+        if self._plan.redeliver:
+            await self._provider.redeliver()
+            await self._delivered()
+            again = await converge(self._database, time.monotonic())
+            convergence.left = convergence.left or again.left
+        outcome.notes.append(
+            f"quiet phase: {convergence.unknown} UNKNOWN at its start, 99 % ended in {convergence.unknown_99_s:.1f} s, "
+            f"all in {convergence.unknown_all_s:.1f} s, at rest after {convergence.rest_s:.1f} s"
+        )
+        await self._ask_again(billing)
+        return convergence
+
+    async def _delivered(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S_MAX):
+                while (await self._provider.deliveries())["pending"]:
+                    await asyncio.sleep(0.2)
+
+    async def _ask_again(self, billing: Billing) -> None:
+        """Every command that there is, twice: it must say what it said (I6, I10)."""
+        commands = await read_commands(self._database)
+        asking = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ask(intent: Intent) -> None:
+            async with asking:
+                for _ in range(1 if intent.final is not None else 2):
+                    try:
+                        await billing.ask(intent, timeout_s=10.0)
+                    except GatewayError as error:
+                        self._journal.violations.append(f"I10 {intent.rpc} {intent.key}: asked again, is refused: {error}")
+
+        known = [i for s, i in self._journal.intents.items() if s in commands and commands[s].state != "NOT_SENT"]
+        await asyncio.gather(*map(ask, known))
+        self._outcome.notes.append(f"asked again: {len(known)} of {len(self._journal.intents)} intents")
+
+    async def _caught_up(self, watcher: CursorWatcher, consumer: NamedConsumer) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S_MAX):
+                while True:
+                    count = (await self._database.rows("SELECT count(*) FROM observation_log"))[0][0]
+                    if len(watcher.seen) >= count and len({each[0] for each in consumer.handled}) >= count:
+                        return
+                    await asyncio.sleep(0.1)
+
+    async def _reckon(
+        self, billing: Billing, watcher: CursorWatcher, consumer: NamedConsumer, convergence: Convergence
+    ) -> None:
+        site, outcome = self._site, self._outcome
+        found = outcome.violations
+        found.extend(self._journal.violations)
+        found.extend(convergence.violations())
+        found.extend(
+            judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log))
+        )
+        found.extend(judge_records([payment async for payment in self._provider.payments()]))
+        found.extend(await judge_watching(self._database, watcher.seen, consumer.handled, CONSUMER))
+        relay = site.callbacks
+        found.extend(await judge_inbox(self._database, relay.acknowledged, relay.forged, relay.forged_accepted))
+        outcome.notes += [
+            f"billing: {billing.scenarios} stories, {len(self._journal.intents)} intents, "
+            f"{sum(self._journal.replies.values())} replies, errors {_counted(self._journal.errors)}",
+            f"replies: {_counted(self._journal.replies)}",
+            f"watcher: {len(watcher.seen)} observations, reconnected {_counted(watcher.disconnects)}; consumer: "
+            f"{len(consumer.handled)} handled",
+            f"callbacks: {len(relay.acknowledged)} acknowledged, {len(relay.forged)} forged and refused",
+        ]
+
+    async def _tell_progress(self, began: float) -> None:
+        while True:
+            await asyncio.sleep(30.0)
+            killer, seconds = self._killer, time.monotonic() - began
+            print(
+                f"  {seconds:.0f} s: {killer.kills} kills, {len(self._journal.intents)} intents, "
+                f"{len(self._journal.violations)} contradictions so far",
+                flush=True,
+            )
+
+
+@contextlib.asynccontextmanager
+async def _running(coroutine: "asyncio._CoroutineLike[None]") -> AsyncIterator["asyncio.Task[None]"]:
+    """Beside the block; ended with it, and its failure is the block's."""
+    task: asyncio.Task[None] = asyncio.ensure_future(coroutine)  # type: ignore[assignment]  # of a coroutine it is one
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def _first_failure(kills: "asyncio.Future[list[None]]", others: Sequence["asyncio.Task[None]"]) -> None:
+    """Wait for the kills; raise at once what any other meets."""
+    waiting: set[asyncio.Future[object]] = {kills, *others}  # type: ignore[arg-type]
+    while not kills.done():
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
+        waiting -= done
+    kills.result()
+
+
+def _call(hooks: list[object]) -> None:
+    waiting = hooks[:]
+    hooks.clear()
+    for hook in waiting:
+        hook()  # type: ignore[operator]
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(40))
+
