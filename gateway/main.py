@@ -171,7 +171,8 @@ async def _open_store(settings: Settings) -> Store:
 
 def _make_data_dir(settings: Settings) -> None:
     if settings.database.url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        # Replies and customers' references are in it: it is nobody else's to read.
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _edge(settings: Settings, metrics: Metrics) -> Edge:

@@ -197,6 +197,7 @@ def _whole_tables(connection: Connection) -> Iterable[Violation]:
         yield Violation(Invariant.I8, f"callbacks {row.callback_id}", "is live, and nobody will look at it")
     applied = select(callbacks.c.callback_id, callbacks.c.tenant_id, callbacks.c.payment_id).where(
         callbacks.c.state == "APPLIED",
+        callbacks.c.note == "",
         ~exists().where(
             history.c.tenant_id == callbacks.c.tenant_id,
             history.c.payment_id == callbacks.c.payment_id,

@@ -232,7 +232,7 @@ def _of_operation(
     for effect in effects:
         if effect.time_us + CLOCK_SKEW_US_MAX < operation.claimed_time_us:
             yield Invariant.I2, f"effect {effect.effect_id} is earlier than its claim"
-        if operation.state in (CommandState.FAILED, CommandState.NOT_SENT):
+        if operation.state in (CommandState.FAILED, CommandState.NOT_SENT) and not _taken_back(dossier, operation):
             yield Invariant.I3, f"is {operation.state}, and effect {effect.effect_id} exists"
         if (effect.amount_minor, effect.currency) != (_amount_of(dossier, operation), operation.currency):
             yield (
@@ -241,6 +241,12 @@ def _of_operation(
             )
     if healed and operation.state is CommandState.SUCCEEDED and not effects and _moves_money(dossier, operation):
         yield Invariant.I3, "is SUCCEEDED, and the provider has no effect of it"
+
+
+def _taken_back(dossier: Dossier, operation: Operation) -> bool:
+    """Whether the provider reversed it before anybody here saw it done: then it failed, and has an effect."""
+    own = [m.status for m in dossier.payment.facts.movements if m.operation_id == operation.operation_id]
+    return bool(own) and all(status is MovementStatus.REVERSED for status in own)
 
 
 def _amount_of(dossier: Dossier, operation: Operation) -> int:

@@ -29,6 +29,7 @@ from gateway.domain.storage import (
 
 SETTLE_TRIES_MAX = 100
 SETTLE_PAUSE_S = 0.05
+TAUGHT_NOTHING = "taught nothing new"
 
 _log = structlog.get_logger(__name__)
 
@@ -92,8 +93,17 @@ class Learning:
         )
 
     async def settle_read(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:
-        """Apply a reader's lesson to the version it was read at; None where the payment has moved on meanwhile."""
-        return await self._commit(aggregate, lesson)
+        """Apply a reader's lesson to the version it was read at; None where the payment has moved on meanwhile.
+
+        A lesson that teaches nothing writes no version: only its audit, and what became of its callback.
+        """
+        settled = await self._commit(aggregate, lesson)
+        if settled is aggregate:
+            await self._store.append_audit(lesson.audit)
+            if lesson.callback is not None:
+                note = lesson.callback.note or TAUGHT_NOTHING
+                await self._store.change_callback(replace(lesson.callback, note=note))
+        return settled
 
     async def _commit(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:
         settlement = settlement_of(

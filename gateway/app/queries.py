@@ -13,6 +13,9 @@ from gateway.domain.storage import HistoryEntry, PaymentFilter, Store
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
+PAGE_BYTES_MAX = 3 * 1024 * 1024
+# What a payment takes beside its longest texts: ids, references, money, metadata keys.
+PAYMENT_BYTES = 6 * 1024
 
 Row = TypeVar("Row")
 
@@ -61,7 +64,7 @@ class Queries:
         rows = await self._store.list_payments(
             caller.tenant_id, payment_filter, before_payment_id=position_of(question, page_token), limit=limit + 1
         )
-        return _page(rows, limit, question, lambda payment: payment.payment_id)
+        return _page(rows, _fitting(rows, limit), question, lambda payment: payment.payment_id)
 
     async def get_refund(self, caller: Caller, refund_id: str) -> Refund:
         """Raises NotFound(REFUND_NOT_FOUND)."""
@@ -102,6 +105,17 @@ class Queries:
         if not found:
             raise NotFound(Reason.PAYMENT_NOT_FOUND, f"there is no payment {what} for this tenant")
         return await self.get_payment(caller, found[0])
+
+
+def _fitting(payments: Sequence[Payment], limit: int) -> int:
+    """How many of `payments`, at most `limit`, stay within a page's bytes; one at least."""
+    room = PAGE_BYTES_MAX
+    for number, payment in enumerate(payments[:limit]):
+        texts = (*payment.terms.metadata.values(), payment.terms.description, payment.terms.return_url)
+        room -= PAYMENT_BYTES + sum(len(text.encode()) for text in texts)
+        if room < 0 and number:
+            return number
+    return limit
 
 
 def page_size_of(asked: int, *, default: int = PAGE_SIZE_DEFAULT, most: int = PAGE_SIZE_MAX) -> int:

@@ -61,9 +61,6 @@ class Reading:
         finally:
             admission.release()
         self._telemetry.attempt(account.provider, account.account_id, kind, type(lookup).__name__, loop.time() - began)
-        if isinstance(lookup, Found):
-            for value in lookup.snapshot.unmapped:
-                self._telemetry.unmapped(account.provider, value.partition("=")[0])
         return lookup
 
     async def sync(self, caller: Caller, payment_id: str) -> Payment:

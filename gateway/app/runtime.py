@@ -26,6 +26,7 @@ LOOP_PAUSE_S_MAX = 5.0
 ABANDONED_BATCH = 32
 ABANDONED_RETRY_S = 300.0
 EXPIRY_BATCH = 1_000
+SEQUENCER_PAUSE_S = 0.005
 
 _log = structlog.get_logger(__name__)
 
@@ -119,8 +120,11 @@ class Runtime:
         return await self.applier.run_once()
 
     async def _number_appended(self) -> int:
+        # A little late, so that one look numbers what many settles appended.
+        await asyncio.sleep(SEQUENCER_PAUSE_S)
         self._learning.appended.clear()
-        return await self._store.number_observations()
+        await self._store.number_observations()
+        return 0
 
     async def _keep_house(self) -> int:
         """Cancel abandoned actions, and turn keys past their window into tombstones."""

@@ -12,7 +12,7 @@ from gateway.app.announcing import Change, announce
 from gateway.app.clock import new_id
 from gateway.app.replies import CommandView, ReplyCodec
 from gateway.app.settings import EngineSettings
-from gateway.app.verdicts import Verdict, own_movement, verdict_of_facts
+from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, verdict_of_facts
 from gateway.domain.commands import ENTRY_KINDS, EXCLUSIVE_KINDS, Command, CommandKind, Operation
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
@@ -70,7 +70,7 @@ class _Judged:
 def settlement_of(
     aggregate: Aggregate, lesson: Lesson, *, now_us: int, codec: ReplyCodec, settings: EngineSettings
 ) -> Settlement | None:
-    """The transaction that `lesson` asks for; None where it teaches nothing, and holds no lease and no callback."""
+    """The transaction that `lesson` asks for; None where it teaches nothing and holds no lease."""
     before = aggregate.payment
     facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
     judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
@@ -86,7 +86,7 @@ def settlement_of(
     observations = announce(change, lesson.source, lesson.causation_id, lesson.snapshot, now_us)
     held = [each for each in judged if each.before.operation_id == lesson.operation_id]
     changed = [each for each in judged if each not in held and _is_ours_to_write(each)]
-    if not (transitions or observations or held or lesson.callback or facts != before.facts):
+    if not (transitions or observations or held or facts != before.facts or _action_changed(before, after)):
         return None
     return Settlement(
         payment=after,
@@ -99,9 +99,22 @@ def settlement_of(
         movements=tuple(m for m in facts.movements if m not in before.facts.movements),
         refunds=tuple(refunds),
         observations=observations,
-        audit=lesson.audit,
+        audit=tuple(_as_it_ended(record, held) for record in lesson.audit),
         callback=lesson.callback,
     )
+
+
+def _action_changed(before: Payment, after: Payment) -> bool:
+    return before.next_action != after.next_action or before.provider_payment_id != after.provider_payment_id
+
+
+def _as_it_ended(record: AuditRecord, held: list[_Judged]) -> AuditRecord:
+    """The audit tells what the exchange came to after the facts were merged, not what the answer alone said."""
+    if not held:
+        return record
+    operation = held[0].after
+    failure = operation.failure or (operation.decline.reason if operation.decline else "")
+    return replace(record, result=operation.state, failure=failure)
 
 
 def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Lesson) -> _Judged:
@@ -113,7 +126,8 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
         after = replace(
             after,
             sent=after.sent.at_least(own.sent),
-            failure=own.failure,
+            # What an answer lacked does not matter where the facts speak.
+            failure="" if said is not None else own.failure,
             provider_result_id=own.result_id or after.provider_result_id,
         )
     if said is not None:
@@ -136,7 +150,10 @@ def _is_ours_to_write(each: _Judged) -> bool:
 
 def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> Operation:
     """Take the edge if there is one."""
+    taken_back = state is CommandState.REVERSED
     state = _reached(operation.state, state)
+    if taken_back and state is CommandState.FAILED:
+        decline = TAKEN_BACK
     if state is operation.state:
         return operation
     reserved = operation.reserved_minor if state in RESERVING_STATES else 0

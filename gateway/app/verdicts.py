@@ -35,6 +35,7 @@ class Verdict:
 
 
 NEVER_EXECUTED = Decline(DeclineReason.NEVER_EXECUTED, provider_message="The provider has no trace of it.")
+TAKEN_BACK = Decline(DeclineReason.REFUSED_BY_PROVIDER, provider_message="The provider did it and took it back.")
 SUPERSEDED = Decline(DeclineReason.SUPERSEDED, provider_message="Another attempt or a cancellation took its place.")
 
 
@@ -59,13 +60,13 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
                 snapshot=snapshot,
                 result_id=result_id,
             )
-        case Declined(decline=decline, snapshot=snapshot):
+        case Declined(decline=decline, snapshot=snapshot, of_key=of_key):
             lie = mismatch(operation.account_id, terms, snapshot) if snapshot else ""
             if lie:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
             if snapshot and snapshot.unmapped:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
-            if may_have_arrived:
+            if may_have_arrived and not of_key:
                 failure = f"declined on a resend: {decline.provider_code or decline.reason}"
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, snapshot=snapshot)
             return Verdict(CommandState.FAILED, Sent.YES, decline=decline, snapshot=snapshot)

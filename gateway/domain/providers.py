@@ -87,10 +87,15 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A definite no to this operation, on its first send. `snapshot` where the answer carried the object."""
+    """A definite no to this operation, on its first send. `snapshot` where the answer carried the object.
+
+    `of_key`: the provider documents that it keeps this answer under the idempotency key and gives it to every send with
+    it. Then it is definite on a resend as well: had an earlier send taken effect, that would be the answer.
+    """
 
     decline: Decline
     snapshot: Snapshot | None = None
+    of_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,12 +122,12 @@ def _declined(received: Received, asked: Asked, mapping: SandboxMapping) -> Outc
         return _unmapped(received, asked, mapping)
     payment = error.optional("payment")
     if payment is None:
-        return Declined(mapping.decline(error))
+        return Declined(mapping.decline(error), of_key=True)
     snapshot = mapping.snapshot(payment.raw)
     differs = mismatch(asked, snapshot)
     if differs:
         return _ambiguous(received, f"mismatch: {differs}", contradicts=True)
-    return Declined(mapping.decline(error), snapshot)
+    return Declined(mapping.decline(error), snapshot, of_key=True)
 
 
 def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:
@@ -136,7 +136,9 @@ def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outco
     if kind != "invalid_request_error":
         return _ambiguous(received, code)
     words = bounded(error.optional_text("message"), WORDS_CHARACTERS_MAX)
-    return Declined(Decline(DeclineReason.REFUSED_BY_PROVIDER, bounded(code, WORDS_CHARACTERS_MAX), words))
+    # The sandbox keeps what its books refuse under the key, as it keeps what they do.
+    decline = Decline(DeclineReason.REFUSED_BY_PROVIDER, bounded(code, WORDS_CHARACTERS_MAX), words)
+    return Declined(decline, of_key=True)
 
 
 def _busy(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:

@@ -133,7 +133,8 @@ class Books:
             _, payment_id, target = heapq.heappop(self._agenda)
             payment = self.any_payment(payment_id)
             for entry in payment.due:
-                if entry.target == target:
+                # After a restart the agenda may hold an older entry of the same target: only what is due is taken.
+                if entry.target == target and entry.at <= now:
                     yield payment, entry
 
     def next_due(self) -> float | None:

@@ -1,6 +1,5 @@
 """Claims, settlements and their parts, as an engine would make them: plain values with fresh ids."""
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -238,9 +237,6 @@ def settled(of: Payment, facts: Facts, **changes: Any) -> Payment:
         updated_time_us=CREATED_US + 1,
     )
     return replace(base, **changes)
-
-
-_ordinals = itertools.count()
 
 
 def observation(of: Payment, version: int, ordinal: int = 0, **changes: Any) -> Observation:

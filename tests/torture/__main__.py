@@ -1,4 +1,4 @@
-"""`python -m tests.torture KILLS STORE SEED [GATEWAYS]`: torture a whole installation. Exit code 1 where anything broke."""
+"""`python -m tests.torture KILLS STORE SEED [GATEWAYS]`: torture an installation. Exit code 1 where anything broke."""
 
 import asyncio
 import logging

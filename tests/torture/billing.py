@@ -1,4 +1,4 @@
-"""Billing under torture: seeded clients that want payments, ask twice, walk away in the middle, and remember everything."""
+"""Billing under torture: seeded clients that want payments, ask twice, walk away, and remember everything."""
 
 import asyncio
 import random
@@ -162,9 +162,7 @@ class _Story:
         confirms = [
             self._intend(
                 "ConfirmPayment",
-                paying.ConfirmPaymentRequest(
-                    payment_id=payment.payment_id, payment_method=self._chance.choice(tokens)
-                ),
+                paying.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_method=self._chance.choice(tokens)),
             )
             for _ in range(self._chance.choice((1, 1, 2)))
         ]
@@ -220,7 +218,7 @@ class _Story:
     async def _reuse(self, create: Intent) -> None:
         """The same key for another wish must be refused."""
         other = paying.CreatePaymentRequest()
-        other.CopyFrom(create.request)
+        other.ParseFromString(create.request.SerializeToString())
         other.amount.amount_minor += 1
         impostor = Intent(create.rpc, other)
         try:
@@ -270,7 +268,7 @@ class _Story:
             return await self._billing.payment(reply.payment.payment_id)
         try:
             asked = paying.GetPaymentRequest(order_reference=f"order-{self._name}")
-            client = self._chance.choice(self._billing._clients)  # noqa: SLF001  one thing in two classes
+            client = self._chance.choice(self._billing._clients)
             return (await client.get_payment(asked, timeout_s=2.0)).payment
         except GatewayError:
             return None

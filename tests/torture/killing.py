@@ -11,7 +11,7 @@ from functools import partial
 from tests.torture.callbacks import Hook
 from tests.torture.processes import Process
 from tests.torture.relay import POINTS, Trap
-from tests.torture.site import PAUSE_S, Site
+from tests.torture.site import HANG_S, PAUSE_S, Site
 
 WAIT_S = 0.8
 """How long a trap may stay empty before the process is killed where it stands."""
@@ -19,9 +19,12 @@ VERBS = ("any", "any", "any", "payments", "confirm", "capture", "cancel", "refun
 
 
 class Killer:
-    """Kills until `kills_max`; `replied` and `observed` are hooks that others call once at their next event."""
+    """Kills until `kills_max`; `replied` and `observed` are hooks that others call once at their next event.
 
-    def __init__(self, site: Site, seed: int, kills_max: int) -> None:
+    A gateway that serves is left alone for `alive_s` on average before it is lain in wait for.
+    """
+
+    def __init__(self, site: Site, seed: int, kills_max: int, alive_s: float) -> None:
         self.kills = 0
         self.pauses = 0
         self.kinds: Counter[str] = Counter()
@@ -31,6 +34,7 @@ class Killer:
         self._site = site
         self._random = random.Random(f"{seed}/killer")
         self._kills_max = kills_max
+        self._alive_s = alive_s
         self._paused = False
 
     @property
@@ -59,6 +63,7 @@ class Killer:
             if chance.random() < 0.9:
                 await self._site.listening(number)
                 self.restart_s.append(time.monotonic() - began)
+                await asyncio.sleep(2 * self._alive_s * chance.random())
             kill = chance.choices([kind for _, kind in kinds], [weight for weight, _ in kinds])[0]
             await kill()
             if chance.random() < 0.05:
@@ -100,7 +105,7 @@ class Killer:
         drops = chance.random() < 0.5
         delay_s = chance.choice((0.0, 0.001, 0.003, 0.01))
         if point in ("claimed", "half_sent") and chance.random() < 0.3:
-            delay_s = 6.0 * chance.random()
+            delay_s = HANG_S * chance.random()
         trap = Trap(point, partial(is_of, verb), partial(self._kill, process, f"{point} {verb}"), delay_s, drops)
         relay.set(trap)
         await _either(trap.sprung, process.ended, WAIT_S)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -77,7 +76,6 @@ class Process:
         self.name = name
         self.log = log
         self.pid = 0
-        self.started_s = 0.0
         self.ended = asyncio.Event()
         self.ended.set()
         self.exits: list[int] = []
@@ -86,24 +84,28 @@ class Process:
         self._arguments = arguments
         self._environment = environment
         self._watching: asyncio.Task[None] | None = None
+        self._gone = False
 
     @property
     def alive(self) -> bool:
         """Whether it was started and has not ended."""
-        return not self.ended.is_set()
+        return not (self.ended.is_set() or self._gone)
 
     async def start(self) -> None:
         """Start it; it serves a little later."""
+        await self.ended.wait()
         self.pid = await self._nursery.start(self._arguments, self._environment, self.log)
-        self.started_s = time.monotonic()
-        self.ended = asyncio.Event()
+        self.ended, self._gone = asyncio.Event(), False
         self._watching = asyncio.create_task(self._watch(self.pid, self.ended), name=f"watch {self.name}")
 
     def signal(self, number: int) -> bool:
         """Send a signal now; False where there is nobody to get it."""
         if not self.alive:
             return False
-        os.kill(self.pid, number)
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
         return True
 
     def kill(self) -> bool:
@@ -130,6 +132,8 @@ class Process:
         loop.add_reader(descriptor, gone.set)
         try:
             await gone.wait()
+            # Before it is reaped: from then on its pid may be another's.
+            self._gone = True
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)

@@ -50,6 +50,7 @@ def judge_intents(
 ) -> Iterator[str]:
     """One effect at most for each key; none behind a no; and every reply still has its command."""
     by_operation: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    taken_back = {effect["id"] for effect in effects if effect["kind"] == "reversal"}
     for effect in effects:
         if effect["operation"] is not None:
             by_operation[effect["operation"]].append(effect)
@@ -64,8 +65,10 @@ def judge_intents(
         own = [effect for operation in command.operation_ids for effect in by_operation[operation]]
         if len(own) > 1:
             yield f"I1 {_named(intent)}: has {len(own)} effects: {own}"
-        if own and intent.final_state == CommandState.COMMAND_STATE_FAILED:
-            yield f"I3 {_named(intent)}: was answered FAILED, and has effect {own[0]}"
+        # What the provider reversed before anybody saw it done has failed, by the design, though it has an effect.
+        lasting = [effect for effect in own if effect["id"] not in taken_back]
+        if lasting and intent.final_state == CommandState.COMMAND_STATE_FAILED:
+            yield f"I3 {_named(intent)}: was answered FAILED, and has effect {lasting[0]}"
         if own and intent.calls and intent.refusals_only:
             yield f"I3 {_named(intent)}: was answered with nothing sent {intent.calls} times, and has effect {own[0]}"
 

@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gateway.demo.installation import HOST
 from gateway.verification import Report, verify
 from obol.client import AioBillingObservationClient, AioPaymentGatewayClient, GatewayError, aio_channel
 from tests.processes import CALLER
 from tests.torture.billing import Billing
+from tests.torture.callbacks import Hook
 from tests.torture.convergence import Convergence, converge
 from tests.torture.database import Database, PostgresqlDatabase, SqliteFile
 from tests.torture.intents import Intent, Journal
@@ -36,6 +38,8 @@ CLIENTS = 14
 CLIENT_PAUSE_S = 0.15
 CHANNELS = 4
 CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 300), ("grpc.initial_reconnect_backoff_ms", 50))
+ALIVE_S = {"sqlite": 0.15, "postgresql": 0.8}
+"""How long a gateway is let live. With one gateway every kill is an outage, so that more of it only costs time."""
 LEAVE_S_MAX = 90.0
 CATCH_UP_S_MAX = 30.0
 ASKED_AT_ONCE = 8
@@ -124,7 +128,7 @@ class _Run:
         self._provider = provider
         self._outcome = outcome
         self._journal = Journal()
-        self._killer = Killer(site, plan.seed, plan.kills)
+        self._killer = Killer(site, plan.seed, plan.kills, ALIVE_S[plan.store])
 
     async def carry_out(self) -> None:
         """All of it but what is read when every process has ended."""
@@ -169,7 +173,8 @@ class _Run:
         ]
         async with _running(weather.run()) as blowing, _running(self._tell_progress(began)):
             await _first_failure(asyncio.gather(*kills), [*clients, blowing])
-            weather.stopping = billing.stopping = True
+            weather.stop()
+            billing.stopping = True
             await blowing
         killer.wake()
         seconds = time.monotonic() - began
@@ -209,7 +214,7 @@ class _Run:
     async def _delivered(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S_MAX):
-                while (await self._provider.deliveries())["pending"]:
+                while (await self._provider.deliveries())["pending"]:  # noqa: ASYNC110  in another process
                     await asyncio.sleep(0.2)
 
     async def _ask_again(self, billing: Billing) -> None:
@@ -223,7 +228,7 @@ class _Run:
                     try:
                         await billing.ask(intent, timeout_s=10.0)
                     except GatewayError as error:
-                        self._journal.violations.append(f"I10 {intent.rpc} {intent.key}: asked again, is refused: {error}")
+                        self._journal.violations.append(f"I10 {intent.rpc} {intent.key}: asked again: {error}")
 
         known = [i for s, i in self._journal.intents.items() if s in commands and commands[s].state != "NOT_SENT"]
         await asyncio.gather(*map(ask, known))
@@ -245,9 +250,7 @@ class _Run:
         found = outcome.violations
         found.extend(self._journal.violations)
         found.extend(convergence.violations())
-        found.extend(
-            judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log))
-        )
+        found.extend(judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log)))
         found.extend(judge_records([payment async for payment in self._provider.payments()]))
         found.extend(await judge_watching(self._database, watcher.seen, consumer.handled, CONSUMER))
         relay = site.callbacks
@@ -273,9 +276,9 @@ class _Run:
 
 
 @contextlib.asynccontextmanager
-async def _running(coroutine: "asyncio._CoroutineLike[None]") -> AsyncIterator["asyncio.Task[None]"]:
+async def _running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
     """Beside the block; ended with it, and its failure is the block's."""
-    task: asyncio.Task[None] = asyncio.ensure_future(coroutine)  # type: ignore[assignment]  # of a coroutine it is one
+    task = asyncio.create_task(coroutine)
     try:
         yield task
     finally:
@@ -296,13 +299,12 @@ async def _first_failure(kills: "asyncio.Future[list[None]]", others: Sequence["
     kills.result()
 
 
-def _call(hooks: list[object]) -> None:
+def _call(hooks: list[Hook]) -> None:
     waiting = hooks[:]
     hooks.clear()
     for hook in waiting:
-        hook()  # type: ignore[operator]
+        hook()
 
 
 def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common(40))
-

@@ -1,6 +1,6 @@
 """The site: one sandbox that lives throughout, gateways and sidecars that die, and relays between them.
 
-    billing -> gateway-0, gateway-1 ... -> a Relay each -> sandbox -> CallbackRelay -> sidecar-0, sidecar-1 -> gateways
+billing -> gateway-0, gateway-1 ... -> a Relay each -> sandbox -> CallbackRelay -> sidecar-0, sidecar-1 -> gateways
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway.demo.installation import ACCOUNT, HOST, answers, free_ports, serves
 from tests.torture.callbacks import CallbackRelay
+from tests.torture.nursery import FLIGHT
 from tests.torture.processes import Nursery, Process
 from tests.torture.relay import Relay
 
@@ -34,12 +35,16 @@ SETTINGS: Mapping[str, str] = {
     "OBOL_ENGINE__UNKNOWN_CHECK_S_MAX": "3",
     "OBOL_ENGINE__PENDING_CHECK_FIRST_S": "1",
     "OBOL_ENGINE__PENDING_CHECK_S_MAX": "5",
+    "OBOL_ENGINE__RESEND_AGE_S_MAX": "6",
     "OBOL_ENGINE__CALLBACK_WAIT_FIRST_S": "0.3",
     "OBOL_ENGINE__CALLBACK_WAIT_S_MAX": "3",
     "OBOL_ENGINE__SEQUENCER_POLL_S": "0.2",
     "OBOL_ENGINE__HEARTBEAT_S": "1",
 }
 """The engine's durations, shortened: the proportions that it insists on hold."""
+HANG_S = 4.0
+"""How long the provider holds what it stalls, and a relay what it delays."""
+FLIGHT_S = 12
 PAUSE_S = 4.0
 """Longer than the lease: what holds one and stands still this long has lost it."""
 
@@ -76,7 +81,7 @@ class Site:
         self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed)
         targets = [f"{HOST}:{port}" for port in self._gateway_ports]
         self.target = f"ipv4:{','.join(targets)}"
-        self.sandbox = self._process("sandbox", "sandbox", "--port", str(self.sandbox_port), webhooks=callbacks_port)
+        self.sandbox = self._process("sandbox", "sandbox", *self._sandbox_arguments(callbacks_port))
         self.gateways = [
             self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
             for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
@@ -123,13 +128,11 @@ class Site:
             for process in self.processes:
                 if not process.alive:
                     await process.start()
-            while not await asyncio.to_thread(answers, f"http://{HOST}:{self.sandbox_port}", "/control/webhooks"):
-                await asyncio.sleep(LOOK_S)
+            await _answering(self.sandbox_port, "/control/webhooks")
             for number in range(len(self.gateways)):
                 await self.serving(number)
             for port in self._sidecar_ports:
-                while not await asyncio.to_thread(answers, f"http://{HOST}:{port}", "/readyz"):
-                    await asyncio.sleep(LOOK_S)
+                await _answering(port, "/readyz")
 
     async def serving(self, number: int) -> None:
         """Wait until this gateway serves, starting it again where it ended by itself."""
@@ -148,6 +151,12 @@ class Site:
                 return
             await asyncio.sleep(LOOK_S)
 
+    def _sandbox_arguments(self, callbacks_port: int) -> list[str]:
+        url = f"http://{HOST}:{callbacks_port}/webhooks/sandbox/{{account}}"
+        directory = str(self.data / "sandbox")
+        arguments = {"port": self.sandbox_port, "data-dir": directory, "webhook-url": url, "hang-seconds": HANG_S}
+        return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+
     def _process(self, name: str, *arguments: str, grpc: int = 0, provider: int = 0, webhooks: int = 0) -> Process:
         inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OBOL_")}
         ports = {
@@ -159,5 +168,10 @@ class Site:
             own["OBOL_PROVIDERS__ACCT_MAIN__BASE_URL"] = f"http://{HOST}:{provider}"
         if name.startswith("sidecar"):
             own["OBOL_WEBHOOKS__GATEWAY"] = self.target
-        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), **SETTINGS, **self._own, **own}
+        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS, **self._own, **own}
         return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
+
+
+async def _answering(port: int, path: str) -> None:
+    while not await asyncio.to_thread(answers, f"http://{HOST}:{port}", path):  # noqa: ASYNC110  in another process
+        await asyncio.sleep(LOOK_S)

@@ -1,4 +1,4 @@
-"""Billing's watchers: one that keeps its own cursor and must see everything once, one that the gateway keeps the place of.
+"""Billing's watchers: one keeps its own cursor and must see everything once, one leaves its place to the gateway.
 
 What they saw is compared with the database at the end: the first one's list must be the log itself.
 """

@@ -1,6 +1,7 @@
 """The weather: what goes wrong around the gateways while they are killed. Provider, callbacks, database."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 
@@ -13,22 +14,27 @@ RARE = {"huge_body": 0.01, "slow_drip": 0.05}
 
 
 class Weather:
-    """Changes every few seconds, by seed, until `stopping`."""
+    """Changes every few seconds, by seed, until `stop`."""
 
     def __init__(self, provider: Provider, database: Database, seed: int) -> None:
-        self.stopping = False
+        self._over = asyncio.Event()
         self.kinds: Counter[str] = Counter()
         self._provider = provider
         self._database = database
         self._random = random.Random(f"{seed}/weather")
 
+    def stop(self) -> None:
+        """Let it clear up."""
+        self._over.set()
+
     async def run(self) -> None:
-        """Until `stopping`; leaves a clear sky."""
-        while not self.stopping:
+        """Until `stop`; leaves a clear sky."""
+        while not self._over.is_set():
             await self._change()
             ends = asyncio.get_running_loop().time() + 1.0 + 4.0 * self._random.random()
-            while not self.stopping and asyncio.get_running_loop().time() < ends:
-                await asyncio.sleep(0.2)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(ends):
+                    await self._over.wait()
         await self._provider.heal()
         await self._provider.deliver(duplicates=0, reorder=False, delay_ms=0, seed=0)
 

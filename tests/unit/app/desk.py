@@ -279,12 +279,10 @@ class Desk:
         assert settlement is not None
         return settlement
 
-    def called_back(self, snapshot: Snapshot) -> Settlement:
+    def called_back(self, snapshot: Snapshot) -> Settlement | None:
         """A callback from the inbox, whose object was fetched."""
         change = CallbackChange("cbk_1", 1, CallbackState.APPLIED)
-        settlement = self.learn(Lesson(Source.CALLBACK, "cbk_1", snapshot, callback=change))
-        assert settlement is not None
-        return settlement
+        return self.learn(Lesson(Source.CALLBACK, "cbk_1", snapshot, callback=change))
 
     def read(self, snapshot: Snapshot) -> Settlement | None:
         """A reader's snapshot, as SyncPayment has one."""

@@ -1,0 +1,29 @@
+"""A short run of torture over each store, as it is run from the command line; `make torture` runs the long ones."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+KILLS = {"sqlite": 12, "postgresql": 15}
+SEED = 7
+
+
+@pytest.mark.parametrize("store", KILLS)
+def test_nothing_is_lost_or_done_twice_while_processes_are_killed(store: str) -> None:
+    """A dozen kills in the middle of things, provider faults and lost connections: no promise of the design is broken."""
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.torture", str(KILLS[store]), store, str(SEED)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    last = run.stdout.rstrip().rpartition("\n")[2]
+    assert run.returncode == 0, f"{run.stdout}\n{run.stderr[-4000:]}"
+    assert last.startswith(f"torture: store={store} kills=")
+    assert last.endswith(" unresolved=0 violations=0")
