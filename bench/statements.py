@@ -150,6 +150,9 @@ async def composed(engine: Engine, url: str) -> AsyncIterator[Composed]:
     event.listen(Pool, "connect", listener)
     told = _core_listener(ledger)
     event.listen(SqlEngine, "before_cursor_execute", told)
+    # The store's hot connections are asyncpg's own, below any pool of SQLAlchemy's.
+    connect = asyncpg.connect
+    asyncpg.connect = _overheard(ledger, connect)
     store = await open_store(url)
     account = ProviderAccount(
         PROVIDER,
@@ -166,6 +169,7 @@ async def composed(engine: Engine, url: str) -> AsyncIterator[Composed]:
     finally:
         event.remove(Pool, "connect", listener)
         event.remove(SqlEngine, "before_cursor_execute", told)
+        asyncpg.connect = connect
         await store.close()
 
 
@@ -188,14 +192,23 @@ async def _quiet() -> None:
 def _listener(ledger: Ledger) -> Callable[[Any, Any], None]:
     def connected(adapted: Any, _record: Any) -> None:
         driver = adapted if isinstance(adapted, sqlite3.Connection) else adapted.driver_connection
-        if isinstance(driver, asyncpg.Connection):
-            ledger.backends.append(driver)
-            driver.add_query_logger(lambda said: ledger.statements.append(Statement(said.query, tuple(said.args))))
-        else:
+        if not isinstance(driver, asyncpg.Connection):
             # aiosqlite's connection wraps sqlite3's own.
             inner = driver if isinstance(driver, sqlite3.Connection) else driver._conn
             inner.set_trace_callback(lambda text: _traced(ledger, text))
             inner.set_progress_handler(ledger.step, 1)
+
+    return connected
+
+
+def _overheard(ledger: Ledger, connect: Callable[..., Any]) -> Callable[..., Any]:
+    """asyncpg's `connect`, whose connections tell what is sent over them."""
+
+    async def connected(*arguments: Any, **options: Any) -> asyncpg.Connection:
+        driver: asyncpg.Connection = await connect(*arguments, **options)
+        ledger.backends.append(driver)
+        driver.add_query_logger(lambda said: ledger.statements.append(Statement(said.query, tuple(said.args))))
+        return driver
 
     return connected
 

@@ -2,8 +2,8 @@
 
 A unit is a plain function over a synchronous SQLAlchemy `Connection`: where it returns it is committed, where it raises
 it is rolled back. On SQLite it runs in the one writer thread, on PostgreSQL in a transaction over asyncpg. What is hot
-goes past SQLAlchemy: `checkout` gives the driver's own connection from the same bounded pool, for one statement that
-commits by itself. Every error that leaves here is of `gateway.domain.errors`.
+goes past SQLAlchemy: over `store.connections` on PostgreSQL, over the driver's own on SQLite. Every error that leaves
+here is of `gateway.domain.errors`.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
-import asyncpg
 from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
@@ -62,20 +61,26 @@ class Places:
     @asynccontextmanager
     async def take(self) -> AsyncIterator[None]:
         """Hold a place. Raises Unavailable when none was free in time."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._free.acquire()
-        except TimeoutError as late:
-            raise unavailable("database: no connection was free in time") from late
+        if self._free.locked():
+            await self._wait()
+        else:
+            await self._free.acquire()  # at once: no timer is paid for it
         try:
             yield
         finally:
             self._free.release()
 
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._free.acquire()
+        except TimeoutError as late:
+            raise unavailable("database: no connection was free in time") from late
+
 
 @asynccontextmanager
 async def checkout(engine: AsyncEngine) -> AsyncIterator[Any]:
-    """The driver's own connection from the pool. Nothing is begun on it, so the pool has nothing to reset.
+    """SQLite's own connection from the pool. Nothing is begun on it, so the pool has nothing to reset.
 
     It goes back after an answer, even a refusal; after anything else (cancelled, timed out, lost) it is thrown away,
     since nobody knows what is still to come over it.
@@ -83,7 +88,7 @@ async def checkout(engine: AsyncEngine) -> AsyncIterator[Any]:
     connection = await engine.raw_connection()
     try:
         yield connection.driver_connection
-    except (asyncpg.PostgresError, sqlite3.Error):
+    except sqlite3.Error:
         await greenlet_spawn(connection.close)
         raise
     except BaseException:

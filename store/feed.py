@@ -15,7 +15,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from gateway.domain.errors import ObolError
 from store.failures import translated
-from store.observing import CHANNEL
+from store.sequencing import CHANNEL
 
 POLL_S = 1.0
 RECONNECT_S = 1.0

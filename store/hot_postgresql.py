@@ -93,19 +93,19 @@ class PostgresqlHot:
         rows = await self._database.fetch(statements.GET_PAYMENT, (tenant_id, payment_id))
         if not rows:
             return None
-        found = rows[0]["found"]
+        found = json.loads(rows[0]["found"])
         return payment_from(found["payment"], found["movements"])
 
     async def load(self, tenant_id: str, payment_id: str) -> Aggregate | None:
         rows = await self._database.fetch(statements.LOAD, (tenant_id, payment_id))
-        return aggregate_from(rows[0]["found"]) if rows else None
+        return aggregate_from(json.loads(rows[0]["found"])) if rows else None
 
     async def take_due(self, *, limit: int, lease_s: float) -> Due:
         rows = await self._database.fetch(statements.TAKE_DUE, (limit, microseconds(lease_s)))
-        operations = [row["operation"] for row in rows if row["operation"] is not None]
+        operations = [json.loads(row["operation"]) for row in rows if row["operation"] is not None]
         return due_from(operations, rows[0]["now_us"])
 
-    async def _send_claim(self, claim: Claim) -> list[Mapping[str, Any]]:
+    async def _send_claim(self, claim: Claim) -> list[asyncpg.Record]:
         refund = claim.refund is not None
         document = _document(claim_rows(claim))
         times = (microseconds(claim.lease_s), microseconds(claim.send_window_s))
@@ -142,7 +142,7 @@ class PostgresqlHot:
         return rows[0]["payment_id"] if rows else ""
 
 
-def _claimed(claim: Claim, row: Mapping[str, Any]) -> Claimed:
+def _claimed(claim: Claim, row: asyncpg.Record) -> Claimed:
     now_us = row["now_us"]
     return Claimed(
         ClaimOutcome.CLAIMED,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import make_url
 
 from gateway.domain.storage import Store
-from store import migrate, observing
+from store import migrate, observing, sequencing
 from store.durable import DurableStore
 from store.feed import Feed, listener
 from store.hot_postgresql import PostgresqlHot
@@ -83,11 +83,11 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
     feed = Feed(lambda: database.read(observing.last_sequence))
 
     async def number() -> int:
-        if not await database.read(observing.anything_to_number):
+        run = await sequencing.number_observations(database)
+        if run is None:
             return 0
-        numbered, last = await database.write(observing.number_observations)
-        feed.announce(last)
-        return numbered
+        feed.announce(run.last)
+        return run.numbered
 
     feed.start(listener(database.units.engine))
     return DurableStore(database, PostgresqlHot(database), feed, number=number)

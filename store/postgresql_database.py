@@ -1,14 +1,16 @@
 """PostgreSQL behind the unit of work: asyncpg, a bounded pool, and a time limit on everything."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import asyncpg
 from sqlalchemy import BigInteger, ColumnElement, event, exc, literal_column
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from store.database import Places, Result, Unit, checkout, persist
+from store.connections import Connections
+from store.database import Places, Result, Unit, persist
 
 NOW_US = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 """The database's clock in unix microseconds; clock_timestamp() goes on while a statement waits for a lock."""
@@ -18,12 +20,10 @@ STATEMENT_US = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint"
 
 
 class Pool:
-    """A bounded number of connections, each planning its statements in one way."""
+    """A bounded number of connections below SQLAlchemy."""
 
-    def __init__(self, url: URL, places: int, *, plans: str, checkout_timeout_s: float, **limits: float) -> None:
-        """`plans` is PostgreSQL's plan_cache_mode; `limits` are those of `connect_arguments`."""
-        arguments = connect_arguments(**limits)
-        arguments["server_settings"]["plan_cache_mode"] = plans
+    def __init__(self, url: URL, places: int, arguments: dict[str, Any], *, checkout_timeout_s: float) -> None:
+        """`arguments` are those that asyncpg connects with."""
         self.places = Places(places, timeout_s=checkout_timeout_s)
         self.engine = create_async_engine(
             url,
@@ -42,7 +42,8 @@ class PostgresqlDatabase:
     """Two pools to one PostgreSQL: what is hot never waits behind a list, and each plans as it should.
 
     Hot statements look up keys, so that they are planned once for a connection: planning costs up to a third of the
-    work. Lists depend on how rare a value is, so that each is planned for its own values.
+    work. Lists depend on how rare a value is, so that each is planned for its own values. The hot pool is of bare
+    connections: SQLAlchemy's share of a statement would be five times the driver's.
     """
 
     def __init__(
@@ -57,11 +58,11 @@ class PostgresqlDatabase:
     ) -> None:
         """`pool_size` connections for the hot path, and half as many more for everything else."""
         limits = {"statement_timeout_s": statement_timeout_s, "connect_timeout_s": connect_timeout_s}
+        planned_once = connect_arguments(**limits, plans="force_generic_plan")
+        planned_each = connect_arguments(**limits, plans="force_custom_plan")
         self._jitter = jitter
-        self.hot = Pool(url, pool_size, plans="force_generic_plan", checkout_timeout_s=checkout_timeout_s, **limits)
-        self.units = Pool(
-            url, (pool_size + 1) // 2, plans="force_custom_plan", checkout_timeout_s=checkout_timeout_s, **limits
-        )
+        self.hot = Connections(url, pool_size, planned_once, checkout_timeout_s=checkout_timeout_s)
+        self.units = Pool(url, (pool_size + 1) // 2, planned_each, checkout_timeout_s=checkout_timeout_s)
 
     async def write(self, unit: Unit[Result]) -> Result:
         """A unit in a transaction, done again where another transaction won."""
@@ -81,13 +82,20 @@ class PostgresqlDatabase:
 
         return await persist(attempt, self._jitter)
 
-    async def fetch(self, statement: str, parameters: Sequence[Any]) -> list[Mapping[str, Any]]:
+    async def fetch(self, statement: str, parameters: Sequence[Any]) -> list[asyncpg.Record]:
         """Every row of one hot statement, which commits by itself: one round trip."""
 
-        async def attempt() -> list[Mapping[str, Any]]:
-            async with self.hot.places.take(), checkout(self.hot.engine) as driver:
-                rows: list[Mapping[str, Any]] = await driver.fetch(statement, *parameters)
-                return rows
+        return await persist(lambda: self.hot.fetch(statement, parameters), self._jitter)
+
+    async def converse(self, talk: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
+        """A transaction over the driver, which `talk` begins and commits; done again where another one won.
+
+        Where `talk` raises the connection is cut off, and the server rolls back.
+        """
+
+        async def attempt() -> Result:
+            async with self.hot.take() as connection:
+                return await talk(connection)
 
         return await persist(attempt, self._jitter)
 
@@ -95,18 +103,24 @@ class PostgresqlDatabase:
         return literal_column(STATEMENT_US, BigInteger)
 
     async def close(self) -> None:
-        await self.hot.engine.dispose()
+        await self.hot.close()
         await self.units.engine.dispose()
 
 
-def connect_arguments(statement_timeout_s: float, connect_timeout_s: float) -> dict[str, Any]:
-    """What every connection to PostgreSQL is opened with. The client gives up a little after the server should have."""
+def connect_arguments(
+    statement_timeout_s: float, connect_timeout_s: float, *, plans: str = "force_custom_plan"
+) -> dict[str, Any]:
+    """What every connection to PostgreSQL is opened with; `plans` is its plan_cache_mode.
+
+    The client gives up a little after the server should have.
+    """
     milliseconds = str(int(statement_timeout_s * 1000))
     return {
         "timeout": connect_timeout_s,
         "command_timeout": statement_timeout_s + 2,
         "server_settings": {
             "application_name": "obol",
+            "plan_cache_mode": plans,
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,
             # Every statement here is meant to walk an index. A plan that was made while the tables were young would

@@ -45,9 +45,8 @@ async def counted(store: Store) -> AsyncIterator[list[Sent]]:
         return
     for _ in range(WARM_UP_CALLS):
         await store.ping()
-    fairy = await database.hot.engine.raw_connection()
-    driver = fairy.driver_connection
-    fairy.close()
+    async with database.hot.take() as driver:
+        pass
 
     def log(record: Any) -> None:
         seen.append(Sent(record.query, tuple(record.args or ())))

@@ -12,7 +12,7 @@ from gateway.domain.observations import Observation, Source
 from gateway.domain.payments import Payment
 from gateway.domain.storage import Settlement, SettleOutcome, Store
 from store import open_store
-from store.observing import BATCH_MAX
+from store.sequencing import BATCH_MAX
 from tests.store import making
 from tests.store.acting import captured, claimed
 from tests.store.looking import connect, rows, value

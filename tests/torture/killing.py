@@ -54,7 +54,7 @@ class Killer:
             (0.07, lambda: self._by_hook("callback acknowledged", process, self._site.callbacks.answered, 0.0)),
             (0.07, lambda: self._by_hook("callback arriving", process, self._site.callbacks.arriving, 0.006)),
             (0.08, lambda: self._starting(process, chance)),
-            (0.02, lambda: self._paused_past_lease(number, chance)),
+            (0.02 if len(self._site.gateways) == 1 else 0.08, lambda: self._paused_past_lease(number, chance)),
         )
         while not self.done:
             began = time.monotonic()

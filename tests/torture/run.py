@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -104,7 +105,10 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
         try:
             await site.open()
             async with Provider(f"http://{HOST}:{site.sandbox_port}") as provider:
-                await _Run(plan, site, database, provider, outcome).carry_out()
+                try:
+                    await _Run(plan, site, database, provider, outcome).carry_out()
+                except Exception:  # noqa: BLE001  the reckoning of what there is comes all the same
+                    outcome.violations.append(f"the run broke off: {traceback.format_exc()}")
         finally:
             slow = await site.close()
     outcome.violations.extend(f"process {name} did not end in order within 10 s" for name in slow)

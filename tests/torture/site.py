@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from gateway.demo.installation import ACCOUNT, HOST, answers, free_ports, serves
@@ -45,7 +46,7 @@ SETTINGS: Mapping[str, str] = {
 HANG_S = 4.0
 """How long the provider holds what it stalls, and a relay what it delays."""
 FLIGHT_S = 12
-PAUSE_S = 4.0
+PAUSE_S = 5.0
 """Longer than the lease: what holds one and stands still this long has lost it."""
 
 _CONFIG = """\
@@ -107,9 +108,7 @@ class Site:
         config = _CONFIG.format(data=json.dumps(str(self.data)), account=ACCOUNT, host=HOST, sandbox=self.sandbox_port)
         (self.directory / "obol.toml").write_text(config)
         await asyncio.gather(*(relay.open() for relay in self.relays), self.callbacks.open())
-        await self.sandbox.start()
-        # One gateway first: it migrates an SQLite.
-        for process in (*self.gateways, *self.sidecars):
+        for process in self.processes:
             await process.start()
         await self.settled()
 
@@ -123,24 +122,18 @@ class Site:
         return slow
 
     async def settled(self) -> None:
-        """Start what has ended and wait until all of it serves. Raises TimeoutError."""
+        """Wait until all of it serves, starting again what has ended meanwhile. Raises TimeoutError."""
+        sandbox = partial(answers, f"http://{HOST}:{self.sandbox_port}", "/control/webhooks")
         async with asyncio.timeout(READY_S_MAX):
-            for process in self.processes:
-                if not process.alive:
-                    await process.start()
-            await _answering(self.sandbox_port, "/control/webhooks")
-            for number in range(len(self.gateways)):
-                await self.serving(number)
-            for port in self._sidecar_ports:
-                await _answering(port, "/readyz")
+            await _until(sandbox, self.sandbox)
+            await asyncio.gather(*map(self.serving, range(len(self.gateways))))
+            for process, port in zip(self.sidecars, self._sidecar_ports, strict=True):
+                # Last: a sidecar is ready when a gateway is.
+                await _until(partial(answers, f"http://{HOST}:{port}", "/readyz"), process)
 
     async def serving(self, number: int) -> None:
-        """Wait until this gateway serves, starting it again where it ended by itself."""
-        process = self.gateways[number]
-        while not await asyncio.to_thread(serves, f"{HOST}:{self._gateway_ports[number]}"):
-            if not process.alive:
-                await process.start()
-            await asyncio.sleep(LOOK_S)
+        """Wait until this gateway serves, starting it again where it has ended."""
+        await _until(partial(serves, f"{HOST}:{self._gateway_ports[number]}"), self.gateways[number])
 
     async def listening(self, number: int) -> None:
         """Wait until this gateway takes connections, or has ended."""
@@ -172,6 +165,10 @@ class Site:
         return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
 
 
-async def _answering(port: int, path: str) -> None:
-    while not await asyncio.to_thread(answers, f"http://{HOST}:{port}", path):  # noqa: ASYNC110  in another process
+async def _until(ready: Callable[[], bool], process: Process) -> None:
+    while True:
+        if not process.alive:
+            await process.start()
+        if await asyncio.to_thread(ready):
+            return
         await asyncio.sleep(LOOK_S)

@@ -232,7 +232,10 @@ def test_an_attempt_that_another_replaced_has_failed(status: AttemptStatus) -> N
 def test_a_confirmation_whose_captures_were_all_taken_back_is_reversed() -> None:
     """REVERSED after SUCCEEDED, on the capture that names it."""
     facts = attempted(AttemptStatus.SUCCEEDED).merge(moved(MovementKind.CAPTURE, MovementStatus.REVERSED))
-    assert said(operation_of(CommandKind.CONFIRM, S.SUCCEEDED), facts) == (S.REVERSED, None)
+    confirm = operation_of(CommandKind.CONFIRM, S.SUCCEEDED)
+    assert said(confirm, facts) == (S.REVERSED, None)
+    stands = Movement(ACCOUNT, MovementKind.CAPTURE, "mov_2", 40, "USD", MovementStatus.SUCCEEDED, confirm.operation_id)
+    assert said(confirm, facts.merge(Facts((stands,)))) == (S.SUCCEEDED, None)
 
 
 @pytest.mark.parametrize("state", CommandState)
