@@ -1,18 +1,18 @@
 """Units that read payments, refunds and histories for lists; each is one statement."""
 
+import json
 from collections.abc import Sequence
-from itertools import groupby
 
-from sqlalchemy import Connection, Select, and_, select, text
+from sqlalchemy import Connection, select, text
 
 from gateway.domain.payments import Payment, Refund
 from gateway.domain.storage import HistoryEntry, PaymentFilter
+from store.listing import COLUMNS, page_of, parameters_of, shape_of
 from store.records import history_from, refund_from
 from store.rows import payment_from
-from store.tables import history, movements, payments, refunds
+from store.tables import history, payments, refunds
 
 FOUND_MAX = 2
-_OF_MOVEMENT = "movement_"
 
 
 def find_payments(
@@ -35,43 +35,10 @@ def list_payments(
     connection: Connection, tenant_id: str, payment_filter: PaymentFilter, *, before_payment_id: str, limit: int
 ) -> Sequence[Payment]:
     """A page of payments, newest first, with their facts: page and movements in one statement, so of one moment."""
-    page = _page(tenant_id, payment_filter, before_payment_id).limit(limit).subquery("page")
-    facts = [column.label(_OF_MOVEMENT + column.name) for column in movements.c]
-    joined = page.outerjoin(
-        movements,
-        and_(movements.c.tenant_id == page.c.tenant_id, movements.c.payment_id == page.c.payment_id),
-    )
-    query = select(page, *facts).select_from(joined).order_by(page.c.payment_id.desc())
-    found = []
-    for _, group in groupby(connection.execute(query).mappings(), key=lambda row: str(row["payment_id"])):
-        rows = list(group)
-        seen = [
-            {name.removeprefix(_OF_MOVEMENT): value for name, value in row.items() if name.startswith(_OF_MOVEMENT)}
-            for row in rows
-            if row[_OF_MOVEMENT + "kind"] is not None
-        ]
-        found.append(payment_from(rows[0], seen))
-    return found
-
-
-def _page(tenant_id: str, wanted: PaymentFilter, before_payment_id: str) -> Select[tuple[object, ...]]:
-    table = payments.c
-    query = select(payments).where(table.tenant_id == tenant_id).order_by(table.payment_id.desc())
-    if before_payment_id:
-        query = query.where(table.payment_id < before_payment_id)
-    if wanted.order_reference:
-        query = query.where(table.order_reference == wanted.order_reference, text("order_reference <> ''"))
-    if wanted.customer_reference:
-        query = query.where(table.customer_reference == wanted.customer_reference, text("customer_reference <> ''"))
-    if wanted.account_id:
-        query = query.where(table.account_id == wanted.account_id)
-    if wanted.states:
-        query = query.where(table.state.in_(sorted(state.value for state in wanted.states)))
-    if wanted.created_from_us is not None:
-        query = query.where(table.created_time_us >= wanted.created_from_us)
-    if wanted.created_before_us is not None:
-        query = query.where(table.created_time_us < wanted.created_before_us)
-    return query
+    statement = page_of(shape_of(connection.dialect.name, payment_filter, before_payment_id))
+    values = parameters_of(tenant_id, payment_filter, before_payment_id, limit)
+    found = (dict(zip(COLUMNS, row, strict=True)) for row in connection.execute(statement, values))
+    return [payment_from(row, json.loads(row["movements"])) for row in found]
 
 
 def get_refund(connection: Connection, tenant_id: str, refund_id: str) -> Refund | None:

@@ -34,12 +34,21 @@ from store.hot import Hot
 class DurableStore:
     """Everything durable; implements `gateway.domain.storage.Store`. Safe for concurrent tasks of one event loop."""
 
-    def __init__(self, database: Database, hot: Hot, feed: Feed, *, number: Callable[[], Awaitable[int]]) -> None:
-        """`number` runs the engine's sequencer once."""
+    def __init__(
+        self,
+        database: Database,
+        hot: Hot,
+        feed: Feed,
+        *,
+        number: Callable[[], Awaitable[int]],
+        refresh: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`number` runs the engine's sequencer once, `refresh` brings its planner's statistics up to date."""
         self._database = database
         self._hot = hot
         self._feed = feed
         self._number = number
+        self._refresh = refresh
 
     async def claim(self, claim: Claim) -> Claimed:
         return await self._hot.claim(claim)
@@ -188,6 +197,9 @@ class DurableStore:
                 connection, self._database.now(), older_than_s=older_than_s, limit=limit
             )
         )
+
+    async def refresh_statistics(self) -> None:
+        await self._refresh()
 
     async def unresolved(self) -> Unresolved:
         return await self._database.read(lambda connection: recovery.unresolved(connection, self._database.now()))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sqlalchemy import make_url
 
 from gateway.domain.storage import Store
-from store import migrate, observing, sequencing
+from store import migrate, observing, sequencing, statistics
 from store.durable import DurableStore
 from store.feed import Feed, listener
 from store.hot_postgresql import PostgresqlHot
@@ -75,8 +75,12 @@ def _open_sqlite(database: SqliteDatabase) -> Store:
     async def number() -> int:
         return 0  # the writer numbers as it settles
 
+    async def refresh() -> None:
+        """Nothing: without statistics SQLite takes the index that most of a query's columns lead to."""
+
     feed.start()
-    return DurableStore(database, SqliteHot(database, announce=feed.announce), feed, number=number)
+    hot = SqliteHot(database, announce=feed.announce)
+    return DurableStore(database, hot, feed, number=number, refresh=refresh)
 
 
 def _open_postgresql(database: PostgresqlDatabase) -> Store:
@@ -89,8 +93,11 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
         feed.announce(run.last)
         return run.numbered
 
+    async def refresh() -> None:
+        await database.read(statistics.refresh_statistics)
+
     feed.start(listener(database.units.engine))
-    return DurableStore(database, PostgresqlHot(database), feed, number=number)
+    return DurableStore(database, PostgresqlHot(database), feed, number=number, refresh=refresh)
 
 
 async def _refuse_an_old_schema(url: str) -> None:

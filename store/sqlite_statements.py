@@ -101,7 +101,7 @@ FIND_COMMAND = (
 )
 
 
-def _object(table: Table, alias: str) -> str:
+def json_object(table: Table, alias: str) -> str:
     """A row of `table` as JSON; bytes become hex behind `\\x`, as PostgreSQL writes them."""
     members = (
         f"'{column.name}', "
@@ -118,12 +118,12 @@ def _object(table: Table, alias: str) -> str:
 def _aggregate(*relations: Table) -> str:
     """A payment and its rows in `relations` as one document: a single SELECT sees one moment."""
     members = ", ".join(
-        f"'{table.name}', (SELECT json_group_array({_object(table, 'r')}) FROM {table.name} r "
+        f"'{table.name}', (SELECT json_group_array({json_object(table, 'r')}) FROM {table.name} r "
         "WHERE r.tenant_id = p.tenant_id AND r.payment_id = p.payment_id)"
         for table in relations
     )
     return (
-        f"SELECT json_object('payment', {_object(tables.payments, 'p')}, {members}) FROM payments p "
+        f"SELECT json_object('payment', {json_object(tables.payments, 'p')}, {members}) FROM payments p "
         "WHERE p.tenant_id = ? AND p.payment_id = ?"
     )
 

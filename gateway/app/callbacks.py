@@ -144,6 +144,10 @@ class Applier:
             # The lease ends by itself, and the callback is taken again then.
             _log.warning("callback interrupted", callback_id=taken.callback.callback_id, reason=error.reason)
             return
+        except Exception as error:  # noqa: BLE001 one callback that breaks us must not hold up the others
+            _log.exception("callback failed", callback_id=taken.callback.callback_id)
+            change = self._wait(taken, f"failed: {type(error).__name__}")
+            await self._store.change_callback(change)
         if change is not None and change.state is not CallbackState.WAITING:
             self._telemetry.callback(taken.callback.provider, change.state)
 
@@ -197,7 +201,7 @@ class Applier:
         payment = aggregate.payment
         tenant_id, payment_id = payment.tenant_id, payment.payment_id
         foreign = (snapshot.tenant_id, snapshot.payment_id) != (tenant_id, payment_id)
-        lie = mismatch(payment.account_id, payment.terms, snapshot)
+        lie = mismatch(payment, payment.terms, snapshot)
         if foreign:
             lie = "mismatch: the provider's object carries another payment's reference"
         if snapshot.unmapped and not lie:

@@ -140,7 +140,9 @@ class Commands:
         if payment is None:
             return
         caller = Caller(tenant_id, payment.organization_id, "system:expiry", payment.correlation_id)
-        request = CancelPayment(f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}", payment_id, reason="abandoned")
+        request = CancelPayment(
+            f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}:{payment.version}", payment_id, reason="abandoned"
+        )
         wish = replace(
             self._wish(caller, "CancelPayment", CommandKind.CANCEL, replace(request, idempotency_key="own")),
             idempotency_key=request.idempotency_key,

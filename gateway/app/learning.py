@@ -18,6 +18,7 @@ from gateway.app.verdicts import Verdict
 from gateway.domain.commands import Caller, Operation
 from gateway.domain.errors import Busy, Reason, Unavailable
 from gateway.domain.observations import ObservationKind, Source
+from gateway.domain.providers import Snapshot
 from gateway.domain.states import CommandState
 from gateway.domain.storage import (
     Aggregate,
@@ -142,6 +143,16 @@ class Learning:
         _log.warning("fence lost", operation_id=held.operation.operation_id, verdict=verdict.state)
         record = replace(audit_of(held, verdict, Source.API_REPLY), action=f"{held.operation.kind}.EVIDENCE")
         await self._store.append_evidence(held.operation, _words(verdict), record)
+        if verdict.snapshot is not None:
+            await self._learn_anyway(held, verdict.snapshot)
+
+    async def _learn_anyway(self, held: Held, snapshot: Snapshot) -> None:
+        """Facts need no fence: what the provider's books say is merged, whoever brought it."""
+        lesson = Lesson(Source.API_REPLY, held.operation.operation_id, snapshot)
+        for _ in range(SETTLE_TRIES_MAX):
+            if await self.settle_read(await self._load(held.operation), lesson) is not None:
+                return
+            await asyncio.sleep(jitter(SETTLE_PAUSE_S))
 
     def _tell(self, aggregate: Aggregate, settlement: Settlement) -> None:
         kinds = {command.command_id: command.kind for command in aggregate.commands}

@@ -83,7 +83,7 @@ class Reading:
                 )
             if not isinstance(lookup, Found) or lookup.snapshot.unmapped:
                 return payment
-            lie = mismatch(account.account_id, payment.terms, lookup.snapshot)
+            lie = mismatch(payment, payment.terms, lookup.snapshot)
             lesson = Lesson(
                 source=Source.RECOVERY,
                 causation_id=f"sync:{caller.correlation_id}",

@@ -19,7 +19,7 @@ from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
-from gateway.app.settling import next_attempt_s
+from gateway.app.settling import Lesson, next_attempt_s
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
 from gateway.domain.commands import CommandKind, Operation
@@ -93,6 +93,9 @@ class Recovery:
                 # The lease ends by itself, and the operation is due again then.
                 _log.warning("recovery interrupted", operation_id=operation.operation_id, reason=error.reason)
                 return
+            except Exception:  # noqa: BLE001 one operation that breaks us must not hold up the others
+                _log.exception("recovery failed", operation_id=operation.operation_id)
+                return
         self._telemetry.recovery(operation.provider, operation.kind, recovered)
         _log.info("recovered", operation_id=operation.operation_id, kind=operation.kind, result=recovered)
 
@@ -109,6 +112,9 @@ class Recovery:
         match lookup:
             case Found(snapshot=snapshot):
                 return await self._found(case, snapshot)
+            case Absent() if provider_payment_id:
+                # The object was there: that it is gone says something of the account, and nothing of this write.
+                return await self._contradicted(case, "the provider does not know its own object any more")
             case Absent(consistent=consistent):
                 return await self._absent(case, consistent=consistent)
             case Unreadable(failure=failure):
@@ -116,16 +122,21 @@ class Recovery:
 
     async def _found(self, case: _Case, snapshot: Snapshot) -> Recovered:
         operation, payment = case.operation, case.aggregate.payment
-        lie = mismatch(operation.account_id, payment.terms, snapshot)
+        lie = mismatch(operation, payment.terms, snapshot)
         if lie:
-            verdict = Verdict(operation.state, operation.sent, failure=lie, quarantined=operation.failure != lie)
-            return await self._settle(case, self._unresolved(operation, verdict), Recovered.WAITING)
+            return await self._contradicted(case, lie)
         if snapshot.unmapped:
             return await self._wait(operation, f"unmapped: {', '.join(snapshot.unmapped)}")
         facts = payment.facts.merge(snapshot.facts)
         said = verdict_of_facts(operation, facts, payment.terms.confirmation_method)
         if said is None and operation.kind is not CommandKind.CREATE and operation.state in RESERVING_STATES:
             # The object is there and shows no trace of this write; a create, of course, is its own trace.
+            if facts != payment.facts:
+                lesson = Lesson(Source.RECOVERY, operation.operation_id, snapshot)
+                learned = await self._learning.settle_read(case.aggregate, lesson)
+                if learned is None:
+                    return await self._wait(operation, "the payment moved on while it was read")
+                case = replace(case, aggregate=learned)
             return await self._absent(case, consistent=case.account.adapter.capabilities.absence_is_consistent)
         concluded = said is not None and said[0] is not operation.state
         if not concluded and facts == payment.facts and operation.state is not CommandState.SENDING:
@@ -135,9 +146,16 @@ class Recovery:
             case, self._unresolved(operation, verdict), Recovered.RESOLVED if concluded else Recovered.WAITING
         )
 
+    async def _contradicted(self, case: _Case, failure: str) -> Recovered:
+        """Stay as it is and tell a person, once."""
+        operation = case.operation
+        verdict = Verdict(operation.state, operation.sent, failure=failure, quarantined=operation.failure != failure)
+        return await self._settle(case, self._unresolved(operation, verdict), Recovered.WAITING)
+
     async def _absent(self, case: _Case, *, consistent: bool) -> Recovered:
         operation = case.operation
-        if operation.state not in RESERVING_STATES or not consistent:
+        if operation.state not in RESERVING_STATES or not consistent or operation.sent is Sent.YES:
+            # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
         if self._may_resend(case):
             return await self._resend(case)

@@ -10,7 +10,7 @@ from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import Sent
 from gateway.domain.movements import Attempt, AttemptStatus, Closure, Facts, Movement, MovementKind, MovementStatus
-from gateway.domain.payments import ConfirmationMethod, PaymentTerms
+from gateway.domain.payments import ConfirmationMethod, Payment, PaymentTerms
 from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Outcome, Snapshot
 from gateway.domain.states import LIVE_COMMAND_STATES, CommandState
 
@@ -48,7 +48,7 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
     may_have_arrived = resend or operation.sent is not Sent.NO
     match outcome:
         case Answered(snapshot=snapshot, result_id=result_id):
-            lie = mismatch(operation.account_id, terms, snapshot)
+            lie = mismatch(operation, terms, snapshot)
             if lie:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
             if snapshot.unmapped:
@@ -61,14 +61,16 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
                 result_id=result_id,
             )
         case Declined(decline=decline, snapshot=snapshot, of_key=of_key):
-            lie = mismatch(operation.account_id, terms, snapshot) if snapshot else ""
+            lie = mismatch(operation, terms, snapshot) if snapshot else ""
             if lie:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
             if snapshot and snapshot.unmapped:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
             if may_have_arrived and not of_key:
                 failure = f"declined on a resend: {decline.provider_code or decline.reason}"
-                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, snapshot=snapshot)
+                return Verdict(
+                    CommandState.UNKNOWN, operation.sent.at_least(Sent.MAYBE), failure=failure, snapshot=snapshot
+                )
             return Verdict(CommandState.FAILED, Sent.YES, decline=decline, snapshot=snapshot)
         case NotSent(failure=failure):
             state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
@@ -81,10 +83,15 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
             return Verdict(CommandState.UNKNOWN, sent, failure=failure, quarantined=contradicts)
 
 
-def mismatch(account_id: str, terms: PaymentTerms, snapshot: Snapshot) -> str:
-    """Why `snapshot` cannot be of this payment as it was asked for; empty where it can."""
-    if snapshot.account_id != account_id:
-        return f"mismatch: account {snapshot.account_id}, not {account_id}"
+def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -> str:
+    """Why `snapshot` cannot be of this payment as it was asked for; empty where it can.
+
+    An object without our reference may be ours (the provider's id was asked for); one with another's cannot.
+    """
+    if snapshot.account_id != of.account_id:
+        return f"mismatch: account {snapshot.account_id}, not {of.account_id}"
+    if (snapshot.tenant_id or of.tenant_id, snapshot.payment_id or of.payment_id) != (of.tenant_id, of.payment_id):
+        return "mismatch: the object carries another payment's reference"
     if snapshot.currency != terms.currency:
         return f"mismatch: currency {snapshot.currency}, not {terms.currency}"
     if snapshot.amount_minor != terms.amount_minor:

@@ -138,7 +138,8 @@ def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outco
     words = bounded(error.optional_text("message"), WORDS_CHARACTERS_MAX)
     # The sandbox keeps what its books refuse under the key, as it keeps what they do.
     decline = Decline(DeclineReason.REFUSED_BY_PROVIDER, bounded(code, WORDS_CHARACTERS_MAX), words)
-    return Declined(decline, of_key=True)
+    # Not so a 404: an account that was pointed elsewhere does not know what it did before.
+    return Declined(decline, of_key=received.status != 404)
 
 
 def _busy(received: Received, asked: Asked, mapping: SandboxMapping) -> Outcome:

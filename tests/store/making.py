@@ -1,5 +1,6 @@
 """Claims, settlements and their parts, as an engine would make them: plain values with fresh ids."""
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +45,11 @@ def fresh(prefix: str) -> str:
     return f"{prefix}_{uuid_utils.compat.uuid7().hex}"
 
 
+def payment_id(created_time_us: int) -> str:
+    """An id as a payment of that time gets it: the millisecond first, and in order of making within it."""
+    return f"pay_{created_time_us // 1_000:012x}7{time.monotonic_ns():019x}"
+
+
 def terms(**changes: Any) -> PaymentTerms:
     """$100 to be captured at once."""
     base = PaymentTerms(
@@ -68,7 +74,7 @@ def terms(**changes: Any) -> PaymentTerms:
 def payment(caller: Caller = CALLER, **changes: Any) -> Payment:
     """A payment as its create claims it."""
     base = Payment(
-        payment_id=fresh("pay"),
+        payment_id=payment_id(changes.get("created_time_us", CREATED_US)),
         tenant_id=caller.tenant_id,
         organization_id=caller.organization_id,
         correlation_id=caller.correlation_id,

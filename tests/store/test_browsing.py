@@ -9,6 +9,7 @@ from gateway.domain.commands import Caller, CommandKind
 from gateway.domain.payments import Payment
 from gateway.domain.states import PaymentState
 from gateway.domain.storage import Decision, PaymentFilter, Store
+from store.listing import SKEW_S_MAX
 from tests.store import making
 from tests.store.acting import captured, claimed
 
@@ -69,6 +70,56 @@ async def test_the_end_of_a_time_range_is_exclusive(store: Store) -> None:
         claim.command.payment_id
     ]
     assert await listed(store, PaymentFilter(created_before_us=at)) == []
+
+
+async def test_a_time_range_is_exact_page_by_page(store: Store) -> None:
+    """Payments from minutes apart: every window holds what was created in it and nothing else, in pages of two."""
+    minute_us, at = 60_000_000, making.CREATED_US
+    made = [await created_at(store, at + minute_us * number // 2) for number in range(9)]
+    for since, until in ((None, at + 1), (at, None), (at + minute_us, at + 3 * minute_us), (at + 1, at + 2), (at, at)):
+        wanted = PaymentFilter(created_from_us=since, created_before_us=until, states=(PaymentState.CREATED,))
+        found, page = [], await listed(store, wanted, limit=2)
+        while page:
+            found += page
+            page = await listed(store, wanted, before=page[-1], limit=2)
+        inside = [
+            one.payment_id
+            for one in reversed(made)
+            if (since is None or one.created_time_us >= since) and (until is None or one.created_time_us < until)
+        ]
+        assert found == inside
+
+
+async def test_a_created_time_that_differs_from_its_id_is_found(store: Store) -> None:
+    """The id and the created time are two looks at a clock: up to SKEW_S_MAX apart either way."""
+    at = making.CREATED_US
+    for skew_us in (-SKEW_S_MAX * 1_000_000, SKEW_S_MAX * 1_000_000):
+        of = making.payment(payment_id=making.payment_id(at + skew_us))
+        await store.claim(making.create_claim(of))
+    assert len(await listed(store, PaymentFilter(created_from_us=at, created_before_us=at + 1))) == 2
+
+
+async def test_pages_of_several_states_follow_each_other(store: Store) -> None:
+    """Newest first across the states, whichever state each payment is in, without gap or double."""
+    made: list[str] = []
+    for number in range(9):
+        if number % 3:
+            made.append((await captured(store)).payment_id)
+        else:
+            made.append((await claimed(store))[0].command.payment_id)
+    wanted = PaymentFilter(states=(PaymentState.CAPTURED, PaymentState.CREATED, PaymentState.FAILED))
+    found, page = [], await listed(store, wanted, limit=2)
+    while page:
+        found += page
+        page = await listed(store, wanted, before=page[-1], limit=2)
+    assert found == list(reversed(made))
+
+
+async def created_at(store: Store, created_time_us: int) -> Payment:
+    """A payment that is claimed and not settled."""
+    of = making.payment(created_time_us=created_time_us)
+    await store.claim(making.create_claim(of))
+    return of
 
 
 async def test_a_payment_is_found_by_its_references(store: Store) -> None:

@@ -13,6 +13,7 @@ no pid is ever another process's.
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -22,6 +23,20 @@ from typing import Any
 
 FLIGHT = "TORTURE_FLIGHT_S"
 """The environment variable that says how long a request can be in flight at most, in seconds."""
+LOADED = (
+    "gateway.cli",
+    "gateway.config",
+    "gateway.logs",
+    "gateway.main",
+    "providers.sandbox.adapter",
+    "providers.sandbox.callbacks",
+    "simulators.sandbox.__main__",
+    "store.open",
+    "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.auto",
+    "webhook_http.server",
+)
+"""What the children would load one by one, each time."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,8 +62,8 @@ def main() -> None:
 
 
 def _load() -> None:
-    import webhook_http.server  # noqa: F401  loaded for the children
-
+    for name in LOADED:
+        importlib.import_module(name)
     gc.collect()
     # What the children share stays shared.
     gc.freeze()

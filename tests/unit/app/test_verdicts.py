@@ -53,21 +53,29 @@ OUTCOMES: dict[str, Outcome] = {
     "declined, with the object": Declined(DECLINED, shown()),
     "declined, unmapped": Declined(DECLINED, UNMAPPED),
     "declined, another amount": Declined(DECLINED, OTHER_AMOUNT),
+    "declined under its key": Declined(DECLINED, of_key=True),
+    "declined under its key, with the object": Declined(DECLINED, shown(), of_key=True),
+    "declined under its key, another amount": Declined(DECLINED, OTHER_AMOUNT, of_key=True),
     "not sent": NotSent("no route"),
     "not executed": NotExecuted("429", retry_after_s=7.0),
     "ambiguous": Ambiguous("reset"),
+    "ambiguous, of another object": Ambiguous("mismatch: payment id", contradicts=True),
 }
 
 LIES = {name for name in OUTCOMES if "another" in name}
+KEYED = {"declined under its key", "declined under its key, with the object"}
+"""Answers that the provider keeps under the key: on a resend they are the first send's own."""
+
 FIRST = {
-    "declined": S.FAILED,
-    "declined, with the object": S.FAILED,
-    "not sent": S.NOT_SENT,
-    "not executed": S.NOT_SENT,
+    **dict.fromkeys(KEYED | {"declined", "declined, with the object"}, S.FAILED),
+    **dict.fromkeys(("not sent", "not executed"), S.NOT_SENT),
 }
 """What a first send concludes by itself; everything else is UNKNOWN until facts say more."""
 
-SENT = {"not sent": Sent.NO, "not executed": Sent.NO, "ambiguous": Sent.MAYBE}
+SENT = {
+    **dict.fromkeys(("not sent", "not executed"), Sent.NO),
+    **dict.fromkeys(("ambiguous", "ambiguous, of another object"), Sent.MAYBE),
+}
 """What is known of the sending; an answer of any kind is YES."""
 
 HISTORIES = [(sent, resend) for sent, resend in product(Sent, (False, True)) if (sent, resend) != (Sent.NO, False)]
@@ -85,10 +93,10 @@ def test_the_first_send(name: str) -> None:
 @pytest.mark.parametrize(("sent", "resend"), HISTORIES)
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_after_a_send_that_may_have_arrived(name: str, sent: Sent, resend: bool) -> None:
-    """No refusal of a later send concludes anything of the first: UNKNOWN, whatever came back."""
+    """No refusal of a later send concludes anything of the first, but one that is kept under the key of both."""
     verdict = classify(replace(OPERATION, sent=sent), TERMS, OUTCOMES[name], resend=resend)
-    assert verdict.state is S.UNKNOWN
-    assert verdict.decline is None
+    assert verdict.state is (S.FAILED if name in KEYED else S.UNKNOWN)
+    assert (verdict.decline is not None) == (name in KEYED)
 
 
 @pytest.mark.parametrize(("name", "sent", "resend"), list(product(OUTCOMES, Sent, (False, True))))
@@ -131,12 +139,19 @@ def test_what_a_provider_says_of_waiting_is_kept() -> None:
 
 def test_a_true_snapshot_has_no_mismatch() -> None:
     """Account, currency, amount and every movement's currency are the payment's own."""
-    assert mismatch(ACCOUNT, TERMS, shown()) == ""
-    for name in LIES:
-        outcome = OUTCOMES[name]
+    assert mismatch(OPERATION, TERMS, shown()) == ""
+    lies = [outcome for name, outcome in OUTCOMES.items() if name in LIES and not isinstance(outcome, Ambiguous)]
+    for outcome in lies:
         assert isinstance(outcome, Answered | Declined)
         assert outcome.snapshot is not None
-        assert mismatch(ACCOUNT, TERMS, outcome.snapshot)
+        assert mismatch(OPERATION, TERMS, outcome.snapshot)
+
+
+def test_an_object_with_another_payments_reference_is_a_mismatch() -> None:
+    """One filed under a wrong id never pays for this payment; one without our reference may be ours."""
+    assert mismatch(OPERATION, TERMS, replace(shown(), payment_id="pay_other"))
+    assert mismatch(OPERATION, TERMS, replace(shown(), tenant_id="other"))
+    assert mismatch(OPERATION, TERMS, replace(shown(), payment_id="", tenant_id="")) == ""
 
 
 # By facts
