@@ -27,6 +27,7 @@ ABANDONED_BATCH = 32
 ABANDONED_RETRY_S = 300.0
 EXPIRY_BATCH = 1_000
 SEQUENCER_PAUSE_S = 0.005
+STATISTICS_S = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ class Runtime:
             "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
             "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
             "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
+            "statistics": self._loop(self._refresh_statistics, STATISTICS_S),
         }
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
@@ -124,6 +126,11 @@ class Runtime:
         await asyncio.sleep(SEQUENCER_PAUSE_S)
         self._learning.appended.clear()
         await self._store.number_observations()
+        return 0
+
+    async def _refresh_statistics(self) -> int:
+        # A young database is planned for as if it were empty, and the plan is kept: until somebody counts its rows.
+        await self._store.refresh_statistics()
         return 0
 
     async def _keep_house(self) -> int:

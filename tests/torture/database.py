@@ -4,6 +4,8 @@ import asyncio
 import random
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -51,8 +53,6 @@ class SqliteFile:
             return connection.execute(query).fetchall()
 
     def _hold(self, seconds: float) -> None:
-        import time
-
         with closing(sqlite3.connect(self._path, timeout=10.0, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -108,12 +108,25 @@ class PostgresqlDatabase:
         return name
 
 
+# In a process of its own and not as `user=`, which would fork one that has gRPC's threads.
+_AS_USER = (
+    "import os, pwd, sys; "
+    "who = pwd.getpwnam(sys.argv[1]) if sys.argv[1] else None; "
+    "who and (os.setgroups([]), os.setgid(who.pw_gid), os.setuid(who.pw_uid)); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
 def _restart(mode: str) -> None:
     server = databases.postgresql_server()
+    # pg_ctl refuses to run as root; the server has a user of its own there.
+    user = server.system_user or ""
+    restart = [str(server.bin_path / "pg_ctl"), "restart", "-D", str(server.pgdata), "-m", mode, "-w", "-t", "30"]
     subprocess.run(
-        [str(server.bin_path / "pg_ctl"), "restart", "-D", str(server.pgdata), "-m", mode, "-w", "-t", "30"],
+        [sys.executable, "-I", "-S", "-c", _AS_USER, user, *restart],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         stdin=subprocess.DEVNULL,
+        cwd="/",
     )

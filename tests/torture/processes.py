@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any, Self
 
 KILLED = 128 + signal.SIGKILL
+TERMINATED = 128 + signal.SIGTERM
+"""Asked to end before it could take the word."""
 
 
 class Nursery:

@@ -11,7 +11,7 @@ from typing import Any
 from obol.v1.payment_pb2 import CommandState
 from tests.torture.database import Database
 from tests.torture.intents import Intent, Journal
-from tests.torture.processes import KILLED, Process
+from tests.torture.processes import KILLED, TERMINATED, Process
 
 SHOWN_MAX = 20
 
@@ -135,7 +135,9 @@ async def judge_inbox(
 def judge_ends(processes: Iterable[Process], *, bystanders: frozenset[int]) -> Iterator[str]:
     """Nobody ended but by our hand. `bystanders`: exit codes that are fine all the same."""
     for process in processes:
-        strange = Counter(code for code in process.exits if code not in (0, KILLED) and code not in bystanders)
+        strange = Counter(
+            code for code in process.exits if code not in (0, KILLED, TERMINATED) and code not in bystanders
+        )
         if strange:
             yield f"process {process.name} ended by itself: {dict(strange)}; see {process.log}"
 

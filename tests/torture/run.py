@@ -294,7 +294,7 @@ async def _running(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator["async
 
 async def _first_failure(kills: "asyncio.Future[list[None]]", others: Sequence["asyncio.Task[None]"]) -> None:
     """Wait for the kills; raise at once what any other meets."""
-    waiting: set[asyncio.Future[object]] = {kills, *others}  # type: ignore[arg-type]
+    waiting: set[asyncio.Future[Any]] = {kills, *others}
     while not kills.done():
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for each in done:
