@@ -5,6 +5,7 @@ ended, calls finished, provider calls landed, then the store.
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -42,6 +43,7 @@ from providers.settings import AccountsSettings, ProviderAccountSettings, Provid
 from store import open_store
 
 GAUGES_POLL_S = 10.0
+GC_ALLOCATIONS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,23 @@ async def serve(
     stopping = stop or asyncio.Event()
     with _signals(stopping if stop is None else None):
         async with serving(settings, address, worker=worker) as where:
+            _spare_the_collector()
             structlog.get_logger().info("serving", address=str(where.address), metrics_port=where.metrics_port)
             if ready is not None:
                 ready(where)
             await stopping.wait()
             structlog.get_logger().info("draining")
     structlog.get_logger().info("stopped")
+
+
+def _spare_the_collector() -> None:
+    """Keep what lives as long as the process out of every collection, and collect less often.
+
+    A payment makes thousands of short-lived values and hardly a cycle: counting references frees them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 50)
 
 
 @asynccontextmanager
