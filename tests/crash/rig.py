@@ -160,9 +160,9 @@ class AccountsWithPoints:
         return self._accounts.all()
 
 
-def accounts_at(sandbox_url: str) -> AccountRegistry:
-    """The sandbox's main account."""
-    settings = ProviderAccountSettings(ACCOUNT, "sandbox", sandbox_url, Secret("sandbox-key-main"), ACCOUNT)
+def accounts_at(sandbox_url: str, *, api_key: str = "sandbox-key-main") -> AccountRegistry:
+    """Our account of that name; with another key, pointed at somebody else's books."""
+    settings = ProviderAccountSettings(ACCOUNT, "sandbox", sandbox_url, Secret(api_key), ACCOUNT)
     return build_accounts(AccountsSettings((settings,), ACCOUNT))
 
 
