@@ -93,7 +93,8 @@ class AccountBreaker:
         self._generation = 0
         self._opened_s = 0.0
         self._trials: dict[Permit, float] = {}
-        self._window: deque[tuple[float, bool]] = deque(maxlen=WINDOW_CALLS_MAX)
+        self._window: deque[tuple[float, bool]] = deque()
+        self._window_failures = 0
         self._untold: list[tuple[AccountHealth, AccountHealth]] = []
         self._circuit = pybreaker.CircuitBreaker(
             fail_max=limits.consecutive_failures_max,
@@ -145,11 +146,14 @@ class AccountBreaker:
         """Trip on the share of failures in the window: 80 % failures never make a long row of them."""
         now = self._clock()
         self._window.append((now, failed))
-        while self._window[0][0] < now - self._limits.window_s:
-            self._window.popleft()
+        self._window_failures += failed
+        while len(self._window) > WINDOW_CALLS_MAX or self._window[0][0] < now - self._limits.window_s:
+            self._window_failures -= self._window.popleft()[1]
         calls = len(self._window)
-        failures = sum(1 for _, seen in self._window if seen)
-        if calls >= self._limits.window_calls_min and failures * 100 >= calls * self._limits.window_failures_percent:
+        if (
+            calls >= self._limits.window_calls_min
+            and self._window_failures * 100 >= calls * self._limits.window_failures_percent
+        ):
             self._circuit.open()
 
     def _open_left_s(self) -> float:
@@ -165,6 +169,7 @@ class AccountBreaker:
         self._generation += 1
         self._trials.clear()
         self._window.clear()
+        self._window_failures = 0
         if after is AccountHealth.OPEN:
             self._opened_s = self._clock()
         # pybreaker calls its listeners before its storage has the new state: whoever asked now would get the old one.

@@ -121,23 +121,20 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
     """The operation by the merged facts; by the lesson's verdict where the facts are silent and the lease is ours."""
     own = lesson.verdict if operation.operation_id == lesson.operation_id else None
     said = verdict_of_facts(operation, facts, aggregate.payment.terms.confirmation_method)
-    after = operation
+    sent, failure, result_id = operation.sent, operation.failure, operation.provider_result_id
     if own is not None:
-        after = replace(
-            after,
-            sent=after.sent.at_least(own.sent),
-            # What an answer lacked does not matter where the facts speak.
-            failure="" if said is not None else own.failure,
-            provider_result_id=own.result_id or after.provider_result_id,
-        )
+        sent, failure, result_id = sent.at_least(own.sent), own.failure, own.result_id or result_id
     if said is not None:
         state, decline = said
         # What went wrong on the way here is over once the provider's own object speaks.
-        after = replace(after, sent=Sent.YES, failure="" if lesson.snapshot else after.failure)
-    elif own is not None and after.state in LIVE_COMMAND_STATES:
+        sent, failure = Sent.YES, "" if own or lesson.snapshot else failure
+    elif own is not None and operation.state in LIVE_COMMAND_STATES:
         state, decline = own.state, own.decline
     else:
-        state, decline = after.state, after.decline
+        state, decline = operation.state, operation.decline
+    after = operation
+    if (sent, failure, result_id) != (operation.sent, operation.failure, operation.provider_result_id):
+        after = replace(operation, sent=sent, failure=failure, provider_result_id=result_id)
     after = _moved_to(after, state, decline)
     return _Judged(operation, _with_provider_ids(after, facts, lesson))
 
@@ -283,7 +280,8 @@ def _commands_after(commands: Iterable[Command], operations: list[Operation]) ->
     for command in commands:
         own = sorted((o for o in operations if o.command_id == command.command_id), key=lambda o: o.step)
         open_states = [o.state for o in own if o.state is not CommandState.SUCCEEDED]
-        after.append(replace(command, state=open_states[0] if open_states else CommandState.SUCCEEDED))
+        state = open_states[0] if open_states else CommandState.SUCCEEDED
+        after.append(command if command.state is state else replace(command, state=state))
     return after
 
 
@@ -323,7 +321,7 @@ def view_of(
         kind=command.kind,
         state=command.state,
         decline=decline,
-        payment=replace(payment, latest_command=latest),
+        payment=payment if payment.latest_command == latest else replace(payment, latest_command=latest),
         refund=next((refund for refund in refunds if refund.refund_id == command.refund_id), None),
     )
 
