@@ -78,7 +78,7 @@ def settlement_of(
     after = _payment_after(before, facts, operations, lesson, now_us)
     refunds = _refunds_after(aggregate, after, operations, now_us)
     commands = _commands_after(aggregate.commands, operations)
-    after = _with_latest(after, aggregate, commands, operations, lesson)
+    after = _with_latest(after, commands, operations)
 
     moved = [each for each in judged if each.before.state is not each.after.state]
     change = Change(before, after, aggregate, tuple(commands), tuple(operations), tuple(refunds), lesson.contradiction)
@@ -285,15 +285,9 @@ def _commands_after(commands: Iterable[Command], operations: list[Operation]) ->
     return after
 
 
-def _with_latest(
-    payment: Payment, aggregate: Aggregate, commands: list[Command], operations: list[Operation], lesson: Lesson
-) -> Payment:
-    """The command axis: the command this lesson is of, else the one that was latest before."""
-    held = next((o.command_id for o in operations if o.operation_id == lesson.operation_id), "")
-    known = payment.latest_command.command_id if payment.latest_command else ""
-    newest = max((c.command_id for c in commands), default="")
-    chosen = max(held, known) or newest
-    command = next((c for c in commands if c.command_id == chosen), None)
+def _with_latest(payment: Payment, commands: list[Command], operations: list[Operation]) -> Payment:
+    """The command axis: the newest command, whoever taught us what."""
+    command = max(commands, key=lambda each: (each.created_time_us, each.command_id), default=None)
     if command is None:
         return payment
     return replace(

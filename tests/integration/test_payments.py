@@ -190,8 +190,15 @@ async def test_an_action_that_nobody_finishes_is_cancelled_at_the_provider(datab
     assert payment.state == State.PAYMENT_STATE_REQUIRES_ACTION
     assert payment.next_action.redirect_url
     await _let_expire(database_url, payment.payment_id)
-    cancelled = await house.until(payment.payment_id, State.PAYMENT_STATE_CANCELLED)
-    assert cancelled.latest_command.kind == payment_pb2.COMMAND_KIND_CANCEL
+    await house.until(payment.payment_id, State.PAYMENT_STATE_CANCELLED)
+    # The provider's word may be read by recovery before the cancellation's own reply is settled.
+    await eventually(
+        lambda: house.get(payment.payment_id),
+        lambda seen: (
+            (seen.latest_command.kind, seen.latest_command.state)
+            == (payment_pb2.COMMAND_KIND_CANCEL, Command.COMMAND_STATE_SUCCEEDED)
+        ),
+    )
     assert (await house.object(payment.provider_reference.provider_payment_id))["status"] == "cancelled"
 
 
