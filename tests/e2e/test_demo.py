@@ -21,6 +21,7 @@ LAST_LINE = re.compile(
 )
 PID = re.compile(r"process (\d+)$")
 GONE_S = 15.0
+INTERRUPTIONS_MAX = 5
 
 
 def temporary(directory: Path) -> Path:
@@ -109,11 +110,14 @@ def test_nothing_outlives_an_interrupted_demo(tmp_path: Path, number: signal.Sig
     """However it is ended in the middle, its processes end too; what it wrote goes where it can still clean up."""
     if number is signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a process that its parent was killed")
-    with demo(tmp_path) as playing:
-        pids = pids_until(playing, "The same call again")
-        assert len(pids) == 3
-        playing.send_signal(number)
-        playing.communicate(timeout=GONE_S)
+    for _ in range(INTERRUPTIONS_MAX):
+        with demo(tmp_path) as playing:
+            pids = pids_until(playing, "The same call again")
+            assert len(pids) == 3
+            playing.send_signal(number)
+            playing.communicate(timeout=GONE_S)
+        if playing.returncode != 0:
+            break  # on a starved machine the demo can end before the signal comes
     eventually(lambda: not any(map(psutil.pid_exists, pids)), f"processes {pids} are gone")
     if number is not signal.SIGKILL:
         assert playing.returncode == 130
