@@ -109,6 +109,17 @@ class StoreWithPoints:
         return passed
 
 
+class AccountInstead:
+    """The real account, over an adapter that a test has changed."""
+
+    def __init__(self, account: Account, change: Callable[[Any], Any]) -> None:
+        self._account = account
+        self.adapter = change(account.adapter)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._account, name)
+
+
 class AdapterWithPoints:
     """The real adapter, with points around its send."""
 
@@ -166,6 +177,24 @@ def accounts_at(sandbox_url: str, *, api_key: str = "sandbox-key-main") -> Accou
     return build_accounts(AccountsSettings((settings,), ACCOUNT))
 
 
+def blinded(accounts: Accounts, change: Callable[[Any], Any]) -> Accounts:
+    """The real accounts, their adapters seen through `change`."""
+
+    class Changed:
+        def get(self, account_id: str) -> Any:
+            found = accounts.get(account_id)
+            return found and AccountInstead(found, change)
+
+        def route(self, *, provider: str, account_id: str) -> Any:
+            found = accounts.route(provider=provider, account_id=account_id)
+            return found and AccountInstead(found, change)
+
+        def all(self) -> Sequence[Account]:
+            return accounts.all()
+
+    return cast(Accounts, Changed())
+
+
 def runtime_on(store: Store, accounts: Accounts, interruption: Interruption | None = None) -> Runtime:
     """A process's insides; with `interruption` the one that will be stopped. Its loops are not started."""
     if interruption is not None:
@@ -210,13 +239,33 @@ EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "canc
 """The one effect that a command of each kind must have at the provider, however often it was interrupted."""
 
 
-async def outlive_leases(database_url: str) -> None:
-    """Let a lease's time pass for every operation that is held: the test moves its times instead of waiting."""
+async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None:
+    """Let time pass for every operation that is held, a lease's at least: the test moves its times, and need not wait."""
     columns = ("claimed_time_us", "lease_until_us", "next_attempt_us", "last_send_us")
-    earlier = ", ".join(f"{column} = {column} - {int(LEASE_S * 1_000_000)}" for column in columns)
+    earlier = ", ".join(f"{column} = {column} - {int(seconds * 1_000_000)}" for column in columns)
+    await _change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")
+
+
+async def make_due(database_url: str) -> None:
+    """Let the pause of everything pass that is live and that nobody holds."""
+    await _change(
+        database_url, "UPDATE operations SET next_attempt_us = 1 WHERE lease_until_us IS NULL AND next_attempt_us > 1"
+    )
+
+
+async def rows(database_url: str, statement: str, **values: Any) -> Sequence[Any]:
+    """What a reader beside the gateway sees."""
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        found = (await connection.execute(text(statement), values)).all()
+    await engine.dispose()
+    return found
+
+
+async def _change(database_url: str, statement: str) -> None:
     engine = create_async_engine(database_url)
     async with engine.begin() as connection:
-        await connection.execute(text(f"UPDATE operations SET {earlier} WHERE state = 'SENDING'"))
+        await connection.execute(text(statement))
     await engine.dispose()
 
 
