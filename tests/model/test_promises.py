@@ -73,8 +73,8 @@ def test_each_assumption_is_one(assumption: Assumption) -> None:
 
 
 @pytest.mark.parametrize("name", HOLD_ALL_THE_SAME)
-def test_what_makes_up_for_a_careless_caller(name: str) -> None:
-    """A caller may break its rule where nothing of its is out, or where its order was declared unique."""
+def test_what_makes_up_for_a_broken_rule(name: str) -> None:
+    """A caller may break its rule where nothing of its is out, or its order is unique; a sure look makes up for age."""
     found = HOLD_ALL_THE_SAME[name].search()
     assert not found.complaint, "\n".join((*found.trace, found.complaint))
 
