@@ -4,6 +4,7 @@ A Unix socket goes into the query: `postgresql+asyncpg://postgres@/obol?host=/ru
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy import make_url
 
@@ -14,6 +15,7 @@ from store.feed import Feed, listener
 from store.hot_postgresql import PostgresqlHot
 from store.hot_sqlite import SqliteHot
 from store.postgresql_database import PostgresqlDatabase
+from store.sealing import KEY_FILE_SUFFIX, Sealing
 from store.sqlite_database import SqliteDatabase, wall_clock_us
 
 POOL_SIZE = 10
@@ -26,6 +28,7 @@ BUSY_TIMEOUT_S = 5.0
 async def open_store(
     url: str,
     *,
+    sealing: Sealing | None = None,
     clock_us: Callable[[], int] | None = None,
     pool_size: int = POOL_SIZE,
     checkout_timeout_s: float = CHECKOUT_TIMEOUT_S,
@@ -39,6 +42,10 @@ async def open_store(
     any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
     PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
     many more serve everything else, and one hears notifications).
+
+    `sealing` has the keys for client secrets. Without it SQLite makes one in a file beside its own when it first needs
+    it, and a PostgreSQL, which has no such place, keeps none: `keeps_secrets` says so. Raises ValueError for a key file
+    that others may read.
     """
     parsed = make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
@@ -55,6 +62,7 @@ async def open_store(
                 # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
                 wait_s_max=2 * busy_timeout_s + statement_timeout_s,
             ),
+            sealing or Sealing(key_file=Path(f"{parsed.database}{KEY_FILE_SUFFIX}")),
         )
     if parsed.drivername == "postgresql+asyncpg":
         await _refuse_an_old_schema(url)
@@ -65,11 +73,11 @@ async def open_store(
             statement_timeout_s=statement_timeout_s,
             connect_timeout_s=connect_timeout_s,
         )
-        return _open_postgresql(database)
+        return _open_postgresql(database, sealing or Sealing())
     raise ValueError(f"no store for {parsed.drivername}: sqlite+aiosqlite or postgresql+asyncpg")
 
 
-def _open_sqlite(database: SqliteDatabase) -> Store:
+def _open_sqlite(database: SqliteDatabase, sealing: Sealing) -> Store:
     feed = Feed(lambda: database.read(observing.last_sequence))
 
     async def number() -> int:
@@ -80,10 +88,10 @@ def _open_sqlite(database: SqliteDatabase) -> Store:
 
     feed.start()
     hot = SqliteHot(database, announce=feed.announce)
-    return DurableStore(database, hot, feed, number=number, refresh=refresh)
+    return DurableStore(database, hot, feed, sealing, number=number, refresh=refresh)
 
 
-def _open_postgresql(database: PostgresqlDatabase) -> Store:
+def _open_postgresql(database: PostgresqlDatabase, sealing: Sealing) -> Store:
     feed = Feed(lambda: database.read(observing.last_sequence))
 
     async def number() -> int:
@@ -97,7 +105,7 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
         await database.read(statistics.refresh_statistics)
 
     feed.start(listener(database.units.engine))
-    return DurableStore(database, PostgresqlHot(database), feed, number=number, refresh=refresh)
+    return DurableStore(database, PostgresqlHot(database), feed, sealing, number=number, refresh=refresh)
 
 
 async def _refuse_an_old_schema(url: str) -> None:

@@ -3,7 +3,7 @@
 Every process runs it. It takes due operations by lease, asks the provider for its object, and
 
     found, and it shows the operation      settle by the facts
-    no trace of it                         resend the same request while it is young: the provider's key makes it one effect
+    no trace of it                         resend the same request while it is young: its key makes it one effect
     no trace, and too old to resend        conclude NEVER_EXECUTED, but only by a read that cannot miss, begun after the
                                            last send could still have been in flight; else a person is told, once
     anything else                          look again later; UNKNOWN never ends by a timer

@@ -20,9 +20,9 @@ from gateway.domain.payments import NextAction, Payment, PaymentTerms
 class Capabilities:
     """What a provider account can do, as data. Amounts in minor units, windows in seconds.
 
-    `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there. Where
-    it is False, or there is no lookup, absence concludes nothing. `key_window_s`: for how long the provider documents
-    to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
+    `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
+    Where it is False, or there is no lookup, absence concludes nothing. `key_window_s`: for how long the provider
+    documents to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -183,7 +183,7 @@ class ProviderAdapter(Protocol):
         ...
 
     async def lookup(self, payment_id: str, *, timeout_s: float) -> Lookup:
-        """Find the provider's object by our reference, when its id was lost; `Absent(False)` where nothing can be asked."""
+        """Find the provider's object by our reference, its id being lost; `Absent(False)` where it cannot be."""
         ...
 
     async def close(self) -> None:

@@ -124,6 +124,11 @@ class Unresolved:
 class Store(Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether it can store a client secret: sealed, or not at all."""
+        ...
+
     async def claim(self, claim: Claim) -> Claimed: ...
 
     async def settle(self, settlement: Settlement) -> SettleOutcome: ...

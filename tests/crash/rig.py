@@ -240,7 +240,7 @@ EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "canc
 
 
 async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None:
-    """Let time pass for every operation that is held, a lease's at least: the test moves its times, and need not wait."""
+    """Let time pass for every operation that is held, a lease's at least: the test moves its times, and waits not."""
     columns = ("claimed_time_us", "lease_until_us", "next_attempt_us", "last_send_us")
     earlier = ", ".join(f"{column} = {column} - {int(seconds * 1_000_000)}" for column in columns)
     await _change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")

@@ -1,9 +1,11 @@
 """A gateway with everything real but the process boundary: what the integration tests talk to."""
 
 import asyncio
+import base64
 import json
+import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from gateway.config import (
     GrpcSection,
     MetricsSection,
     ProviderSection,
+    SecretsSection,
     Settings,
 )
 from gateway.main import serving
@@ -37,6 +40,9 @@ from simulators.sandbox.server import running
 from simulators.sandbox.settings import SandboxSettings
 
 WAIT_S_MAX = 20.0
+
+SEALING_KEYS = (SecretStr(f"tests:{base64.b64encode(secrets.token_bytes(32)).decode()}"),)
+"""PostgreSQL's; SQLite makes its own."""
 
 QUICK = EngineSettings(
     recovery_poll_s=0.05,
@@ -182,6 +188,7 @@ async def open_house(
     engine: EngineSettings = QUICK,
     sandbox_url: str = "",
     hang_seconds: float = 5.0,
+    sealing_keys: Sequence[SecretStr] = SEALING_KEYS,
 ) -> AsyncIterator[House]:
     """A gateway on `database_url` and a sandbox of its own (or the one at `sandbox_url`)."""
     # A Unix socket's path is short by law; a test's folder is not.
@@ -189,7 +196,9 @@ async def open_house(
         sandbox = running(SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds))
         async with sandbox as own_url:
             address = unix(Path(short) / "g", "grpc.unix_socket")
-            settings = _settings(database_url, sandbox_url or own_url, folder, Path(short) / "g", engine)
+            settings = _settings(
+                database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, tuple(sealing_keys)
+            )
             async with serving(settings, address), grpc.aio.insecure_channel(address.target) as channel:
                 yield House(
                     payments=payment_gateway_pb2_grpc.PaymentGatewayStub(channel),
@@ -201,7 +210,14 @@ async def open_house(
                 )
 
 
-def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, engine: EngineSettings) -> Settings:
+def _settings(
+    database_url: str,
+    sandbox_url: str,
+    folder: Path,
+    socket: Path,
+    engine: EngineSettings,
+    sealing_keys: tuple[SecretStr, ...],
+) -> Settings:
     account = ProviderSection(
         provider="sandbox",
         base_url=sandbox_url,
@@ -215,6 +231,7 @@ def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, e
         database=DatabaseSection(url=SecretStr(database_url)),
         grpc=GrpcSection(unix_socket=socket),
         metrics=MetricsSection(enabled=False),
+        secrets=SecretsSection(sealing_keys=sealing_keys if database_url.startswith("postgresql") else ()),
         providers={"acct_main": account},
         engine=engine,
     )

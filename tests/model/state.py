@@ -111,8 +111,8 @@ class Bounds:
     """How large the world is; durations in ticks.
 
     `waits`: a caller takes a fresh key after NOT_SENT only when no call of its is out. `order_unique`: the order was
-    declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never; `key_window_said` is
-    what it documents, where that is another. `consistent`: a look sees every earlier write, else it may miss any, or
+    declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never; `key_window_said`
+    is what it documents, where that is another. `consistent`: a look sees every earlier write, else it may miss any, or
     there is none. `amounts` of the commands out of `total` (refund, capture).
     `orphans`: requests on their way that nobody waits for; one more is lost. `faults`: whether any can happen.
     """
@@ -140,7 +140,9 @@ class Bounds:
         if not self.send_window < self.lease:
             raise ValueError("the send window is shorter than the lease")
         if self.key_window_said and not self.resend_age + self.margin <= self.key_window:
-            raise ValueError("where a provider forgets sooner than it says, the resend age alone keeps inside its window")
+            raise ValueError(
+                "where a provider forgets sooner than it says, the resend age alone keeps inside its window"
+            )
 
     @property
     def margin(self) -> int:

@@ -112,7 +112,7 @@ class Settling(RuleBasedStateMachine):
     @rule(data=st.data(), outcome=OUTCOMES)
     def what_was_held_for_not_sent_is_begun(self, data: st.DataObject, outcome: AttemptStatus) -> None:
         """The provider said that it did nothing, and did it all the same: only evidence can tell."""
-        self.books.execute(self.drawn(data, CommandState.NOT_SENT), outcome)
+        self.came_late |= isinstance(self.books.execute(self.drawn(data, CommandState.NOT_SENT), outcome), Answered)
 
     @precondition(lambda self: self.operations(CommandState.UNKNOWN))
     @rule(data=st.data(), outcome=OUTCOMES)
