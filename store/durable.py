@@ -119,8 +119,8 @@ class DurableStore:
             )
         )
 
-    async def take_due(self, *, limit: int, lease_s: float) -> Due:
-        return await self._hot.take_due(limit=limit, lease_s=lease_s)
+    async def take_due(self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()) -> Due:
+        return await self._hot.take_due(limit=limit, lease_s=lease_s, except_accounts=except_accounts)
 
     async def start_resend(self, operation: Operation, *, lease_s: float, send_window_s: float) -> Operation | None:
         return await self._database.write(
@@ -149,16 +149,24 @@ class DurableStore:
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
         return await self._hot.receive_callback(self._sealing.callback(callback), audit)
 
-    async def take_callbacks(self, *, limit: int, lease_s: float) -> Sequence[TakenCallback]:
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()
+    ) -> Sequence[TakenCallback]:
         taken = await self._database.write(
-            lambda connection: inbox.take_callbacks(connection, self._database.now(), limit=limit, lease_s=lease_s)
+            lambda connection: inbox.take_callbacks(
+                connection, self._database.now(), limit=limit, lease_s=lease_s, except_accounts=except_accounts
+            )
         )
         return [self._sealing.taken(each) for each in taken]
 
-    async def change_callback(self, change: CallbackChange) -> bool:
-        return await self._database.write(
-            lambda connection: inbox.change_callback(connection, self._database.now(), change)
-        )
+    async def change_callback(self, change: CallbackChange, *, audit: Sequence[AuditRecord] = ()) -> bool:
+        def unit(connection: Connection) -> bool:
+            changed = inbox.change_callback(connection, self._database.now(), change)
+            if changed and audit:
+                recovery.append_audit(connection, self._database.now(), audit)
+            return changed
+
+        return await self._database.write(unit)
 
     async def number_observations(self) -> int:
         return await self._number()

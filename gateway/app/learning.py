@@ -101,10 +101,12 @@ class Learning:
         """
         settled = await self._commit(aggregate, lesson)
         if settled is aggregate:
-            await self._store.append_audit(lesson.audit)
-            if lesson.callback is not None:
+            if lesson.callback is None:
+                await self._store.append_audit(lesson.audit)
+            else:
                 note = lesson.callback.note or TAUGHT_NOTHING
-                await self._store.change_callback(replace(lesson.callback, note=note))
+                # One transaction, and nothing where another process has taken the callback meanwhile.
+                await self._store.change_callback(replace(lesson.callback, note=note), audit=lesson.audit)
         return settled
 
     async def _commit(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:

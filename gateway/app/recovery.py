@@ -10,6 +10,7 @@ Every process runs it. It takes due operations by lease, asks the provider for i
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ import structlog
 from gateway.app.clock import SendWindow, jitter
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
+from gateway.app.places import Places
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, next_attempt_s
@@ -31,6 +33,7 @@ from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
 
 FAILURE_LENGTH_MAX = 500
+TOLD_PATIENCE = 5
 OUT_OF_MEANS = "too old to resend, and a look cannot prove its absence: ask the provider how it ended"
 
 _log = structlog.get_logger(__name__)
@@ -75,32 +78,44 @@ class Recovery:
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.recovery_concurrency)
+        self._places = Places(settings.recovery_concurrency)
 
     async def run_once(self) -> int:
-        """Take one batch of due operations and look after each; how many were taken."""
-        # A batch is no larger than what can be looked after before its lease ends: each look is one or two calls.
-        due = await self._store.take_due(limit=self._settings.recovery_batch, lease_s=self._lease_s)
-        await asyncio.gather(*(self._look_after(operation, due.now_us) for operation in due.operations))
-        return len(due.operations)
+        """Take what there is room for, and look after each to its end; how many were taken."""
+        started = await self._take()
+        await asyncio.gather(*started)
+        return len(started)
 
-    @property
-    def _lease_s(self) -> float:
-        settings = self._settings
-        rounds = -(-settings.recovery_batch // settings.recovery_concurrency)
-        return settings.lease_s + 2 * rounds * (settings.provider_timeout_s + settings.admission_wait_s)
+    async def pump(self) -> int:
+        """Take what there is room for and leave it to its own tasks; whether to come again at once."""
+        await self._places.some()
+        taken = len(await self._take())
+        return taken or int(await self._places.freed(self._settings.recovery_poll_s))
+
+    async def rest(self, timeout_s: float) -> None:
+        """Return when nothing that was taken is looked after any more."""
+        await self._places.rest(timeout_s)
+
+    async def _take(self) -> Sequence[asyncio.Task[None]]:
+        settings, places = self._settings, self._places
+        due = await self._store.take_due(
+            limit=min(settings.recovery_batch, places.room),
+            # A look and a resend, each with its wait for admission, fit into it.
+            lease_s=settings.lease_s + 2 * (settings.provider_timeout_s + settings.admission_wait_s),
+            except_accounts=places.full_accounts,
+        )
+        return [places.start(each.account_id, self._look_after(each, due.now_us)) for each in due.operations]
 
     async def _look_after(self, operation: Operation, now_us: int) -> None:
-        async with self._slots:
-            try:
-                recovered = await self._recover(operation, now_us)
-            except ObolError as error:
-                # The lease ends by itself, and the operation is due again then.
-                _log.warning("recovery interrupted", operation_id=operation.operation_id, reason=error.reason)
-                return
-            except Exception:  # noqa: BLE001 one operation that breaks us must not hold up the others
-                _log.exception("recovery failed", operation_id=operation.operation_id)
-                return
+        try:
+            recovered = await self._recover(operation, now_us)
+        except ObolError as error:
+            # The lease ends by itself, and the operation is due again then.
+            _log.warning("recovery interrupted", operation_id=operation.operation_id, reason=error.reason)
+            return
+        except Exception:  # noqa: BLE001 one operation that breaks us must not hold up the others
+            _log.exception("recovery failed", operation_id=operation.operation_id)
+            return
         self._telemetry.recovery(operation.provider, operation.kind, recovered)
         _log.info("recovered", operation_id=operation.operation_id, kind=operation.kind, result=recovered)
 
@@ -243,6 +258,9 @@ class Recovery:
                 settled = await self._learning.settle_held(held, verdict, Source.RECOVERY)
                 return Recovered.WAITING if settled is not None else Recovered.LOST
         pause_s = jitter(next_attempt_s(operation, self._settings) or self._settings.pending_check_s_max)
+        if failure == operation.failure and _told(operation):
+            # Thousands that only a person can help are looked at less often: the rest must still be in time.
+            pause_s *= TOLD_PATIENCE
         kept = await self._store.reschedule(operation, next_attempt_s=pause_s, failure=failure[:FAILURE_LENGTH_MAX])
         return Recovered.WAITING if kept else Recovered.LOST
 

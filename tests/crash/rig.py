@@ -246,10 +246,12 @@ async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None
     await _change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")
 
 
-async def make_due(database_url: str) -> None:
-    """Let the pause of everything pass that is live and that nobody holds."""
+async def make_due(database_url: str, *, aged_s: float = 0.0) -> None:
+    """Let the pause of everything pass that is live and that nobody holds, and `aged_s` since it was claimed."""
+    aged = f"claimed_time_us = claimed_time_us - {int(aged_s * 1_000_000)}"
     await _change(
-        database_url, "UPDATE operations SET next_attempt_us = 1 WHERE lease_until_us IS NULL AND next_attempt_us > 1"
+        database_url,
+        f"UPDATE operations SET next_attempt_us = 1, {aged} WHERE lease_until_us IS NULL AND next_attempt_us > 1",
     )
 
 

@@ -150,7 +150,7 @@ async def test_a_contradiction_that_lasts_is_told_once_and_writes_no_version(sce
     for _ in range(4):
         await runtime_on(scene.store, elsewhere).recovery.run_once()
         versions.append((await scene.aggregate()).payment.version)
-        await asyncio.sleep(0.35)
+        await make_due(scene.url)
     await elsewhere.close()
     assert len(set(versions)) == 1
     refund = next(o for o in (await scene.aggregate()).operations if o.refund_id)
