@@ -137,9 +137,10 @@ class Recovery:
                 return await self._contradicted(case, f"{MISMATCH}the provider does not know its own object any more")
             case Absent(consistent=consistent):
                 return await self._absent(case, consistent=consistent)
-            case Unreadable(failure=failure):
+            case Unreadable(failure=failure, retry_after_s=retry_after_s):
                 # What a person was told stands until a look says otherwise: it is not told again after an outage.
-                return await self._wait(operation, operation.failure if _told(operation) else failure)
+                failure = operation.failure if _told(operation) else failure
+                return await self._wait(operation, failure, within_s=retry_after_s)
 
     async def _found(self, case: _Case, snapshot: Snapshot) -> Recovered:
         operation, payment = case.operation, case.aggregate.payment
@@ -247,8 +248,11 @@ class Recovery:
         settled = await self._learning.settle_held(held, verdict, Source.RECOVERY)
         return Recovered.LOST if settled is None else recovered
 
-    async def _wait(self, operation: Operation, failure: str) -> Recovered:
-        """Look again later. An operation whose holder died is UNKNOWN from now on, and says so."""
+    async def _wait(self, operation: Operation, failure: str, *, within_s: float | None = None) -> Recovered:
+        """Look again later. An operation whose holder died is UNKNOWN from now on, and says so.
+
+        `within_s`: nobody was asked, and by then somebody can be; a pause that grew with the looks is cut short.
+        """
         if operation.state is CommandState.SENDING:
             aggregate = await self._store.load(operation.tenant_id, operation.payment_id)
             if aggregate is not None:
@@ -261,6 +265,8 @@ class Recovery:
         if failure == operation.failure and _told(operation):
             # Thousands that only a person can help are looked at less often: the rest must still be in time.
             pause_s *= TOLD_PATIENCE
+        if within_s is not None:
+            pause_s = min(pause_s, max(within_s, self._settings.recovery_poll_s))
         kept = await self._store.reschedule(operation, next_attempt_s=pause_s, failure=failure[:FAILURE_LENGTH_MAX])
         return Recovered.WAITING if kept else Recovered.LOST
 

@@ -148,9 +148,10 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The lookup itself failed; nothing is known."""
+    """The lookup itself failed; nothing is known. `retry_after_s` where nothing was asked yet, and when it can be."""
 
     failure: str
+    retry_after_s: float | None = None
 
 
 Lookup = Found | Absent | Unreadable

@@ -14,6 +14,7 @@ from typing import Any, cast
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from gateway.app.clock import Clock
 from gateway.app.replies import CommandReply
 from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
 from gateway.app.runtime import Runtime
@@ -195,12 +196,19 @@ def blinded(accounts: Accounts, change: Callable[[Any], Any]) -> Accounts:
     return cast(Accounts, Changed())
 
 
-def runtime_on(store: Store, accounts: Accounts, interruption: Interruption | None = None) -> Runtime:
+def runtime_on(
+    store: Store,
+    accounts: Accounts,
+    interruption: Interruption | None = None,
+    *,
+    settings: EngineSettings = BRIEF,
+    clock: Clock | None = None,
+) -> Runtime:
     """A process's insides; with `interruption` the one that will be stopped. Its loops are not started."""
     if interruption is not None:
         store = cast(Store, StoreWithPoints(store, interruption))
         accounts = cast(Accounts, AccountsWithPoints(accounts, interruption))
-    return Runtime(store, accounts, ProtoReplyCodec(), Silence(), BRIEF)
+    return Runtime(store, accounts, ProtoReplyCodec(), Silence(), settings, clock)
 
 
 def caller_of(tenant_id: str) -> Caller:
@@ -243,13 +251,13 @@ async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None
     """Let time pass for every operation that is held, a lease's at least: the test moves its times, and waits not."""
     columns = ("claimed_time_us", "lease_until_us", "next_attempt_us", "last_send_us")
     earlier = ", ".join(f"{column} = {column} - {int(seconds * 1_000_000)}" for column in columns)
-    await _change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")
+    await change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")
 
 
 async def make_due(database_url: str, *, aged_s: float = 0.0) -> None:
     """Let the pause of everything pass that is live and that nobody holds, and `aged_s` since it was claimed."""
     aged = f"claimed_time_us = claimed_time_us - {int(aged_s * 1_000_000)}"
-    await _change(
+    await change(
         database_url,
         f"UPDATE operations SET next_attempt_us = 1, {aged} WHERE lease_until_us IS NULL AND next_attempt_us > 1",
     )
@@ -264,7 +272,8 @@ async def rows(database_url: str, statement: str, **values: Any) -> Sequence[Any
     return found
 
 
-async def _change(database_url: str, statement: str) -> None:
+async def change(database_url: str, statement: str) -> None:
+    """What time, or a person with the database's password, does."""
     engine = create_async_engine(database_url)
     async with engine.begin() as connection:
         await connection.execute(text(statement))

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -13,7 +13,7 @@ from gateway.app.recovery import OUT_OF_MEANS
 from gateway.app.requests import CreatePayment, RefundPayment
 from gateway.app.verdicts import NEVER_EXECUTED
 from gateway.domain.commands import Operation, PreparedRequest
-from gateway.domain.providers import Absent, Accounts, Lookup
+from gateway.domain.providers import Absent, Accounts, AdmissionRefused, Lookup
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Aggregate, Store
 from gateway.verification import verify
@@ -23,11 +23,13 @@ from simulators.sandbox.server import running
 from simulators.sandbox.settings import SandboxSettings
 from store import open_store
 from tests.crash.rig import (
+    BRIEF,
     Interruption,
     SimulatedCrash,
     accounts_at,
     blinded,
     caller_of,
+    change,
     effects_of,
     make_due,
     outlive_leases,
@@ -204,6 +206,37 @@ async def test_a_send_that_lands_after_it_was_held_for_never_executed_rises(kind
     assert effects_of(scene.log, "t1") == (["capture", "capture"] if kind == "create" else ["capture", "refund"])
     report = await verify(scene.url, effect_log=scene.log, healed=True)
     assert report.violations == []
+
+
+async def test_a_look_that_a_breaker_refused_comes_again_when_it_closes(scene: Scene) -> None:
+    """After twenty looks the pause is long; one that nobody was asked in is as short as the breaker's."""
+    await scene.die_refunding("send.after", 600)
+    await runtime_on(scene.store, unreachable := accounts_at("http://127.0.0.1:9")).recovery.run_once()
+    await unreachable.close()
+    await change(scene.url, "UPDATE operations SET recoveries = 20")
+    await make_due(scene.url)
+
+    class Refusing:
+        def __init__(self, accounts: Accounts) -> None:
+            self._accounts = accounts
+
+        def get(self, account_id: str) -> Any:
+            return Refused(self._accounts.get(account_id))
+
+    class Refused:
+        def __init__(self, account: Any) -> None:
+            self.account_id, self.provider, self.adapter = account.account_id, account.provider, account.adapter
+
+        async def admit(self, *, wait_s: float) -> Any:
+            raise AdmissionRefused("breaker open", saturated=False, retry_after_s=0.2)
+
+    patient = replace(BRIEF, unknown_check_s_max=45.0, recovery_poll_s=0.1)
+    for _ in range(2):
+        refusing = runtime_on(scene.store, cast(Accounts, Refusing(scene.accounts)), settings=patient)
+        assert await refusing.recovery.run_once() == 1
+        await asyncio.sleep(0.25)
+    assert await runtime_on(scene.store, scene.accounts).recovery.run_once() == 1
+    assert (await scene.aggregate()).payment.state is PaymentState.PARTIALLY_REFUNDED
 
 
 class Blind:

@@ -189,15 +189,16 @@ async def open_house(
     sandbox_url: str = "",
     hang_seconds: float = 5.0,
     sealing_keys: Sequence[SecretStr] = SEALING_KEYS,
+    **account: Any,
 ) -> AsyncIterator[House]:
-    """A gateway on `database_url` and a sandbox of its own (or the one at `sandbox_url`)."""
+    """A gateway on `database_url`, and a sandbox of its own or the one at `sandbox_url`; `account` has settings."""
     # A Unix socket's path is short by law; a test's folder is not.
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         sandbox = running(SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds))
         async with sandbox as own_url:
             address = unix(Path(short) / "g", "grpc.unix_socket")
             settings = _settings(
-                database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, tuple(sealing_keys)
+                database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, tuple(sealing_keys), account
             )
             async with serving(settings, address), grpc.aio.insecure_channel(address.target) as channel:
                 yield House(
@@ -217,6 +218,7 @@ def _settings(
     socket: Path,
     engine: EngineSettings,
     sealing_keys: tuple[SecretStr, ...],
+    own: dict[str, Any],
 ) -> Settings:
     account = ProviderSection(
         provider="sandbox",
@@ -225,6 +227,7 @@ def _settings(
         webhook_secrets=(SecretStr("sandbox-signing-main"),),
         merchant_id="acct_main",
         default=True,
+        **own,
     )
     return Settings(
         data_dir=folder,
