@@ -1,9 +1,12 @@
 """Many callers at once over two real gateways: one effect for a key, and of what excludes each other, one."""
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import aiohttp
 import pytest
 
 from obol.client import Busy, Conflict, GatewayError, Limits, Precondition, aio_repeat_until_answered
@@ -11,6 +14,7 @@ from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
 from tests.faults.conftest import Installation, fresh_key
 from tests.integration.house import Command, State, eventually, money
+from tests.webhook.sending import signature
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -142,3 +146,29 @@ async def test_a_confirmation_by_the_caller_and_one_by_callback_are_one_charge(
     captured = [each for each in installed.effects(payment) if each[0] == "capture"]
     assert len(captured) <= 1
     assert (ended.state == State.PAYMENT_STATE_CAPTURED) == (len(captured) == 1)
+
+
+async def test_a_hundred_duplicates_over_two_sidecars_are_one_callback(installed: Installation) -> None:
+    """All at once, at both sidecars, which send them to both gateways: each gets its 200, and it is applied once."""
+    payment = await installed.create(payment_method="card_requires_action")
+    await installed.provider.act(payment.provider_reference.provider_payment_id, "approve")
+    event = await installed.provider.last_event()
+    event_id = event["id"] = f"{event['id']}-copy"  # the sandbox sends its own as well
+    body = json.dumps(event).encode()
+    signed = signature(body, secret="sandbox-signing-main", at_s=time.time())
+    headers = {"Content-Type": "application/json", "Sandbox-Signature": signed}
+    async with aiohttp.ClientSession(headers=headers) as session:
+
+        async def post(number: int) -> int:
+            async with session.post(installed.site.sidecar_urls[number % 2], data=body) as answer:
+                return answer.status
+
+        assert set(await asyncio.gather(*map(post, range(100)))) == {200}
+    await until(installed, payment.payment_id, lambda each: each.state == State.PAYMENT_STATE_CAPTURED)
+    stands = "SELECT callback_id, state FROM callbacks WHERE event_id = $1"
+    ((callback_id, _),) = await eventually(
+        lambda: installed.rows(stands, event_id), lambda found: [each["state"] for each in found] == ["APPLIED"]
+    )
+    versions = await installed.rows("SELECT count(*) FROM history WHERE causation_id = $1", callback_id)
+    assert versions[0][0] <= 1
+    assert installed.effects(payment) == [("capture", 1_000)]

@@ -98,6 +98,11 @@ class Site:
         return [self.sandbox, *self.gateways, *self.sidecars]
 
     @property
+    def sidecar_urls(self) -> list[str]:
+        """Where this run's provider would call back, past the relay."""
+        return [f"http://{HOST}:{port}/webhooks/sandbox/{ACCOUNT}" for port in self._sidecar_ports]
+
+    @property
     def effect_log(self) -> Path:
         """What the sandbox did."""
         return self.data / "sandbox" / "effects.jsonl"
