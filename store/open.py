@@ -9,14 +9,14 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from gateway.domain.storage import Store
-from store import migrate, observing, sequencing, statistics
+from store import migrate, observing, recovery, sequencing, statistics
 from store.durable import DurableStore
 from store.feed import Feed, listener
 from store.hot_postgresql import PostgresqlHot
 from store.hot_sqlite import SqliteHot
 from store.postgresql_database import PostgresqlDatabase
 from store.sealing import KEY_FILE_SUFFIX, Sealing
-from store.sqlite_database import SqliteDatabase, wall_clock_us
+from store.sqlite_database import SqliteDatabase, SteadyClock
 
 POOL_SIZE = 10
 CHECKOUT_TIMEOUT_S = 3.0
@@ -52,18 +52,18 @@ async def open_store(
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
         await migrate.upgrade(url)
-        return _open_sqlite(
-            SqliteDatabase(
-                parsed,
-                clock_us=clock_us or wall_clock_us,
-                pool_size=pool_size,
-                checkout_timeout_s=checkout_timeout_s,
-                busy_timeout_s=busy_timeout_s,
-                # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
-                wait_s_max=2 * busy_timeout_s + statement_timeout_s,
-            ),
-            sealing or Sealing(key_file=Path(f"{parsed.database}{KEY_FILE_SUFFIX}")),
+        steady = SteadyClock()
+        file = SqliteDatabase(
+            parsed,
+            clock_us=clock_us or steady,
+            pool_size=pool_size,
+            checkout_timeout_s=checkout_timeout_s,
+            busy_timeout_s=busy_timeout_s,
+            # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
+            wait_s_max=2 * busy_timeout_s + statement_timeout_s,
         )
+        steady.not_before(await file.read(recovery.latest_time_us))
+        return _open_sqlite(file, sealing or Sealing(key_file=Path(f"{parsed.database}{KEY_FILE_SUFFIX}")))
     if parsed.drivername == "postgresql+asyncpg":
         await _refuse_an_old_schema(url)
         database = PostgresqlDatabase(

@@ -286,8 +286,12 @@ def _commands_after(commands: Iterable[Command], operations: list[Operation]) ->
 
 
 def _with_latest(payment: Payment, commands: list[Command], operations: list[Operation]) -> Payment:
-    """The command axis: the newest command, whoever taught us what."""
-    command = max(commands, key=lambda each: (each.created_time_us, each.command_id), default=None)
+    """The command axis: the newest command, whoever taught us what.
+
+    Newest by its claim, which the database's clock told: gateways' own clocks may be minutes apart.
+    """
+    claimed = {operation.command_id: operation.claimed_time_us for operation in operations}
+    command = max(commands, key=lambda each: (claimed.get(each.command_id, 0), each.command_id), default=None)
     if command is None:
         return payment
     return replace(
