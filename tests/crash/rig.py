@@ -88,23 +88,24 @@ class Interruption:
 
 
 class StoreWithPoints:
-    """The real store, with points around its claim and its settle."""
+    """The real store, with points around each of its methods."""
 
     def __init__(self, store: Store, interruption: Interruption) -> None:
         self._store = store
         self._interruption = interruption
 
     def __getattr__(self, name: str) -> Any:
-        inner: Callable[..., Any] = getattr(self._store, name)
+        inner: Any = getattr(self._store, name)
+        if not callable(inner):
+            return inner
 
         async def passed(*args: Any, **kwargs: Any) -> Any:
-            step = name if name in ("claim", "settle") else ""
-            await self._interruption.at(f"{step}.before")
+            await self._interruption.at(f"{name}.before")
             result = await inner(*args, **kwargs)
-            if step and self._interruption.point == f"{step}.lost" and not self._interruption.reached.is_set():
+            if self._interruption.point == f"{name}.lost" and not self._interruption.reached.is_set():
                 self._interruption.reached.set()
                 raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the answer to COMMIT was lost")
-            await self._interruption.at(f"{step}.after")
+            await self._interruption.at(f"{name}.after")
             return result
 
         return passed
@@ -122,7 +123,7 @@ class AccountInstead:
 
 
 class AdapterWithPoints:
-    """The real adapter, with points around its send."""
+    """The real adapter, with points around its send and its looks."""
 
     def __init__(self, adapter: Any, interruption: Interruption) -> None:
         self._adapter = adapter
@@ -137,6 +138,20 @@ class AdapterWithPoints:
         outcome = await self._adapter.execute(*args, **kwargs)
         await self._interruption.at("send.after")
         return outcome
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+        """As the adapter's, between two points."""
+        return await self._look(self._adapter.fetch, *args, **kwargs)
+
+    async def lookup(self, *args: Any, **kwargs: Any) -> Any:
+        """As the adapter's, between two points."""
+        return await self._look(self._adapter.lookup, *args, **kwargs)
+
+    async def _look(self, look: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        await self._interruption.at("look.before")
+        found = await look(*args, **kwargs)
+        await self._interruption.at("look.after")
+        return found
 
 
 class AccountWithPoints:
@@ -243,15 +258,27 @@ async def prepared(kind: str, runtime: Runtime, caller: Caller) -> Callable[[Run
 
 KINDS = ("create", "confirm", "capture", "cancel", "refund")
 
+RESPONSES: dict[str, Any] = {
+    "create": pb.CreatePaymentResponse,
+    "confirm": pb.ConfirmPaymentResponse,
+    "capture": pb.CapturePaymentResponse,
+    "cancel": pb.CancelPaymentResponse,
+    "refund": pb.RefundPaymentResponse,
+}
+"""What each kind of command answers with."""
+
 EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "cancel": "void", "refund": "refund"}
 """The one effect that a command of each kind must have at the provider, however often it was interrupted."""
 
 
 async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None:
-    """Let time pass for every operation that is held, a lease's at least: the test moves its times, and waits not."""
+    """Let time pass for everything that is held, a lease's at least: the test moves its times, and waits not."""
     columns = ("claimed_time_us", "lease_until_us", "next_attempt_us", "last_send_us")
     earlier = ", ".join(f"{column} = {column} - {int(seconds * 1_000_000)}" for column in columns)
-    await change(database_url, f"UPDATE operations SET {earlier} WHERE state = 'SENDING'")
+    await change(database_url, f"UPDATE operations SET {earlier} WHERE lease_until_us IS NOT NULL")
+    await change(
+        database_url, "UPDATE callbacks SET lease_until_us = 1, next_attempt_us = 1 WHERE lease_until_us IS NOT NULL"
+    )
 
 
 async def make_due(database_url: str, *, aged_s: float = 0.0) -> None:

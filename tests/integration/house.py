@@ -80,6 +80,7 @@ class House:
     payments: "payment_gateway_pb2_grpc.PaymentGatewayAsyncStub"
     observations: "billing_observation_pb2_grpc.BillingObservationAsyncStub"
     callbacks: "provider_callbacks_pb2_grpc.ProviderCallbacksAsyncStub"
+    target: str
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
@@ -205,6 +206,7 @@ async def open_house(
                     payments=payment_gateway_pb2_grpc.PaymentGatewayStub(channel),
                     observations=billing_observation_pb2_grpc.BillingObservationStub(channel),
                     callbacks=provider_callbacks_pb2_grpc.ProviderCallbacksStub(channel),
+                    target=address.target,
                     sandbox_url=own_url,
                     sandbox_dir=folder / "sandbox",
                     database_url=database_url,
