@@ -20,6 +20,7 @@ WORKERS ?= 2
 KILLS   ?= 50
 STORE   ?= sqlite
 SEED    ?= 1
+REQUESTS ?= 20000
 UPGRADE ?=
 
 .PHONY: help
@@ -84,6 +85,10 @@ conformance: dev  ## the suite that every provider adapter passes
 .PHONY: torture
 torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgres) with SEED, then check the invariants
 	$(BIN)/python -m tests.torture $(KILLS) $(STORE) $(SEED)
+
+.PHONY: fuzz
+fuzz: dev  ## throw REQUESTS crafted requests with SEED at the sidecar: none forged taken, nothing uncaught
+	$(BIN)/python -m tests.fuzz $(REQUESTS) $(SEED)
 
 .PHONY: bench
 bench: dev  ## measure what a payment costs, and against which floor
