@@ -83,7 +83,7 @@ conformance: dev  ## the suite that every provider adapter passes
 	$(BIN)/pytest -m "not live" $(ARGS) tests/conformance
 
 .PHONY: torture
-torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgres) with SEED, then check the invariants
+torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgresql) with SEED, then check the invariants
 	$(BIN)/python -m tests.torture $(KILLS) $(STORE) $(SEED)
 
 .PHONY: fuzz
