@@ -20,6 +20,7 @@ WORKERS ?= 2
 KILLS   ?= 50
 STORE   ?= sqlite
 SEED    ?= 1
+REQUESTS ?= 20000
 UPGRADE ?=
 
 .PHONY: help
@@ -82,8 +83,12 @@ conformance: dev  ## the suite that every provider adapter passes
 	$(BIN)/pytest -m "not live" $(ARGS) tests/conformance
 
 .PHONY: torture
-torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgres) with SEED, then check the invariants
+torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgresql) with SEED, then check the invariants
 	$(BIN)/python -m tests.torture $(KILLS) $(STORE) $(SEED)
+
+.PHONY: fuzz
+fuzz: dev  ## throw REQUESTS crafted requests with SEED at the sidecar: none forged taken, nothing uncaught
+	$(BIN)/python -m tests.fuzz $(REQUESTS) $(SEED)
 
 .PHONY: bench
 bench: dev  ## measure what a payment costs, and against which floor

@@ -165,6 +165,10 @@ def verify(
         bool, typer.Option("--healed", help="Nothing is under way: every success must have its effect.")
     ] = False,
     planted: Annotated[list[str] | None, typer.Option(help="A text that must be nowhere; may be repeated.")] = None,
+    secrets: Annotated[
+        bool, typer.Option(help="Look for card numbers, credentials and client secrets in every text.")
+    ] = True,
+    log: Annotated[list[Path] | None, typer.Option(help="A log or metrics page to look through; repeatable.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Check the invariants over the database, read-only, while the gateway runs or after; exit 1 where one is broken.
@@ -176,7 +180,9 @@ def verify(
         from gateway.verification import verify as verified
 
         url = settings.database_url.get_secret_value()
-        report = asyncio.run(verified(url, effect_log=effects, healed=healed, planted=planted or ()))
+        report = asyncio.run(
+            verified(url, effect_log=effects, healed=healed, planted=planted or (), secrets=secrets, texts=log or ())
+        )
         if as_json:
             print(json.dumps(report.as_json(), default=str))
         else:
@@ -202,10 +208,11 @@ def check(config: ConfigOption = None) -> None:
         for name, value in _flat(effective(settings)):
             print(f"{name} = {value}")
         _address(settings)
-        from gateway.main import accounts_settings
+        from gateway.main import accounts_settings, sealing_of
         from providers.registry import build_accounts
 
         build_accounts(accounts_settings(settings))
+        sealing_of(settings)
 
 
 @app.command()

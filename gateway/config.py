@@ -115,6 +115,16 @@ class DrainSection(Section):
     grace_s: Seconds = Field(default=30.0, description="seconds for calls under way, and again for provider calls")
 
 
+class SecretsSection(Section):
+    """What client secrets are sealed with in the database. Unset on SQLite: a key of its own, in a file beside it."""
+
+    sealing_keys: tuple[SecretStr, ...] = Field(
+        default=(),
+        max_length=8,
+        description="ID:BASE64 of 32 bytes each; the first seals, all open. PostgreSQL keeps no secret without one",
+    )
+
+
 class ProviderSection(Section):
     """One account at one provider; its name in the file is the account id."""
 
@@ -173,6 +183,7 @@ class Settings(BaseSettings):
     metrics: MetricsSection = Field(default_factory=MetricsSection)
     logs: LogsSection = Field(default_factory=LogsSection)
     drain: DrainSection = Field(default_factory=DrainSection)
+    secrets: SecretsSection = Field(default_factory=SecretsSection)
     providers: dict[str, ProviderSection] = Field(default_factory=_sandbox)
     engine: Annotated[EngineSettings, BeforeValidator(_known_durations)] = Field(default_factory=EngineSettings)
 

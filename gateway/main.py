@@ -19,7 +19,7 @@ import uvloop
 import store.migrate
 from gateway.app.clock import SystemClock, new_id
 from gateway.app.runtime import Runtime
-from gateway.config import ProviderSection, Settings
+from gateway.config import ConfigError, ProviderSection, Settings
 from gateway.domain.errors import Unavailable
 from gateway.domain.providers import AccountHealth
 from gateway.domain.storage import Store
@@ -40,7 +40,7 @@ from providers.http import WireLimits as ProviderWireLimits
 from providers.registry import AccountRegistry, build_accounts
 from providers.secret import Secret
 from providers.settings import AccountsSettings, ProviderAccountSettings, ProviderHooks
-from store import open_store
+from store import Sealing, open_store, parse_key
 
 GAUGES_POLL_S = 10.0
 GC_ALLOCATIONS = 50_000
@@ -179,7 +179,20 @@ async def _open_store(settings: Settings) -> Store:
     # SQLite migrates itself: its one process is this one. PostgreSQL is migrated by `obol migrate` alone, so that a
     # release which only wants to start never changes what the release beside it runs on.
     _make_data_dir(settings)
-    return await open_store(settings.database_url.get_secret_value(), pool_size=settings.database.pool_max)
+    url = settings.database_url.get_secret_value()
+    opened = await open_store(url, sealing=sealing_of(settings), pool_size=settings.database.pool_max)
+    if not opened.keeps_secrets:
+        structlog.get_logger().warning("client secrets cannot be kept: set secrets.sealing_keys")
+    return opened
+
+
+def sealing_of(settings: Settings) -> Sealing | None:
+    """The configured keys, None where there are none. Raises ConfigError for one that is no key."""
+    try:
+        keys = [parse_key(each.get_secret_value()) for each in settings.secrets.sealing_keys]
+        return Sealing(keys) if keys else None
+    except ValueError as error:
+        raise ConfigError([f"secrets.sealing_keys: {error}"]) from None
 
 
 def _make_data_dir(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """`obol verify`: every invariant over a database and, where there is one, a provider's effect log. Changes nothing."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import Any
 
 from gateway.app.invariants import check_dossier, check_effects
 from gateway.domain.dossier import Dossier, Invariant, Violation
+from gateway.domain.leaks import leaks
 from gateway.domain.states import RESERVING_STATES
 from store.effect_book import EffectBook
 from store.inspection import Inspection, inspect
 
 VIOLATIONS_KEPT_MAX = 1_000
+LINE_CHARACTERS_MAX = 65_536
 
 
 @dataclass
@@ -47,12 +49,15 @@ async def verify(
     effect_log: Path | None = None,
     healed: bool = False,
     planted: Sequence[str] = (),
+    secrets: bool = True,
+    texts: Sequence[Path] = (),
     progress: Callable[[Report], None] = lambda _: None,
 ) -> Report:
     """Check the database at `database_url`; the memory that it takes does not grow with the number of payments.
 
     `healed`: nothing is under way any more, so that SUCCEEDED must have its effect (I3, I12). `planted` are texts that
-    must be nowhere (I14).
+    must be nowhere (I14). `secrets`: look into every text of every table for card numbers, credentials and unsealed
+    client secrets, and into `texts`, files such as logs or a metrics page, line by line (I14).
     """
     report = Report()
     inspection = inspect(database_url)
@@ -76,6 +81,12 @@ async def verify(
                 await _unclaimed(inspection, book, report)
             for violation in await inspection.holding(planted) if planted else ():
                 report.add(violation)
+            if secrets:
+                async for violation in inspection.leaks():
+                    report.add(violation)
+            for path in texts:
+                for violation in _leaks_of(path, planted):
+                    report.add(violation)
         finally:
             await inspection.close()
     return report
@@ -92,6 +103,17 @@ def _count(report: Report, dossier: Dossier) -> None:
     report.operations += len(dossier.operations)
     report.unresolved += sum(o.state in RESERVING_STATES for o in dossier.operations)
     report.observations += len(dossier.observations)
+
+
+def _leaks_of(path: Path, planted: Sequence[str]) -> Iterator[Violation]:
+    """I14 of a file; a line longer than LINE_CHARACTERS_MAX is looked at in pieces."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(LINE_CHARACTERS_MAX), ""), start=1):
+            for kind in leaks(line):
+                yield Violation(Invariant.I14, f"{path.name}:{number}", f"holds {kind}")
+            for which, text in enumerate(planted, start=1):
+                if text in line:
+                    yield Violation(Invariant.I14, f"{path.name}:{number}", f"holds planted text number {which}")
 
 
 async def _unclaimed(inspection: Inspection, book: EffectBook, report: Report) -> None:

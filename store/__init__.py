@@ -2,5 +2,6 @@
 
 from store.migrate import Schema, SchemaBehind
 from store.open import open_store
+from store.sealing import Sealing, SealingKey, fresh_key, parse_key
 
-__all__ = ["Schema", "SchemaBehind", "open_store"]
+__all__ = ["Schema", "SchemaBehind", "Sealing", "SealingKey", "fresh_key", "open_store", "parse_key"]

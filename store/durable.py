@@ -29,6 +29,7 @@ from store import browsing, consumers, inbox, observing, recovery
 from store.database import Database
 from store.feed import Feed
 from store.hot import Hot
+from store.sealing import Sealing
 
 
 class DurableStore:
@@ -39,6 +40,7 @@ class DurableStore:
         database: Database,
         hot: Hot,
         feed: Feed,
+        sealing: Sealing,
         *,
         number: Callable[[], Awaitable[int]],
         refresh: Callable[[], Awaitable[None]],
@@ -47,23 +49,31 @@ class DurableStore:
         self._database = database
         self._hot = hot
         self._feed = feed
+        self._sealing = sealing
         self._number = number
         self._refresh = refresh
+
+    @property
+    def keeps_secrets(self) -> bool:
+        return self._sealing.keeps_secrets
 
     async def claim(self, claim: Claim) -> Claimed:
         return await self._hot.claim(claim)
 
     async def settle(self, settlement: Settlement) -> SettleOutcome:
-        return await self._hot.settle(settlement)
+        return await self._hot.settle(self._sealing.settlement(settlement))
 
     async def find_command(self, tenant_id: str, rpc: str, idempotency_key: str) -> Command | None:
-        return await self._hot.find_command(tenant_id, rpc, idempotency_key)
+        command = await self._hot.find_command(tenant_id, rpc, idempotency_key)
+        return command and self._sealing.command(command)
 
     async def load(self, tenant_id: str, payment_id: str) -> Aggregate | None:
-        return await self._hot.load(tenant_id, payment_id)
+        aggregate = await self._hot.load(tenant_id, payment_id)
+        return aggregate and self._sealing.aggregate(aggregate)
 
     async def get_payment(self, tenant_id: str, payment_id: str) -> Payment | None:
-        return await self._hot.get_payment(tenant_id, payment_id)
+        payment = await self._hot.get_payment(tenant_id, payment_id)
+        return payment and self._sealing.payment(payment)
 
     async def find_payments(
         self, tenant_id: str, *, order_reference: str = "", account_id: str = "", provider_payment_id: str = ""
@@ -81,11 +91,12 @@ class DurableStore:
     async def list_payments(
         self, tenant_id: str, payment_filter: PaymentFilter, *, before_payment_id: str, limit: int
     ) -> Sequence[Payment]:
-        return await self._database.read(
+        listed = await self._database.read(
             lambda connection: browsing.list_payments(
                 connection, tenant_id, payment_filter, before_payment_id=before_payment_id, limit=limit
             )
         )
+        return [self._sealing.payment(payment) for payment in listed]
 
     async def get_refund(self, tenant_id: str, refund_id: str) -> Refund | None:
         return await self._database.read(lambda connection: browsing.get_refund(connection, tenant_id, refund_id))
@@ -108,8 +119,8 @@ class DurableStore:
             )
         )
 
-    async def take_due(self, *, limit: int, lease_s: float) -> Due:
-        return await self._hot.take_due(limit=limit, lease_s=lease_s)
+    async def take_due(self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()) -> Due:
+        return await self._hot.take_due(limit=limit, lease_s=lease_s, except_accounts=except_accounts)
 
     async def start_resend(self, operation: Operation, *, lease_s: float, send_window_s: float) -> Operation | None:
         return await self._database.write(
@@ -136,17 +147,26 @@ class DurableStore:
         )
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
-        return await self._hot.receive_callback(callback, audit)
+        return await self._hot.receive_callback(self._sealing.callback(callback), audit)
 
-    async def take_callbacks(self, *, limit: int, lease_s: float) -> Sequence[TakenCallback]:
-        return await self._database.write(
-            lambda connection: inbox.take_callbacks(connection, self._database.now(), limit=limit, lease_s=lease_s)
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()
+    ) -> Sequence[TakenCallback]:
+        taken = await self._database.write(
+            lambda connection: inbox.take_callbacks(
+                connection, self._database.now(), limit=limit, lease_s=lease_s, except_accounts=except_accounts
+            )
         )
+        return [self._sealing.taken(each) for each in taken]
 
-    async def change_callback(self, change: CallbackChange) -> bool:
-        return await self._database.write(
-            lambda connection: inbox.change_callback(connection, self._database.now(), change)
-        )
+    async def change_callback(self, change: CallbackChange, *, audit: Sequence[AuditRecord] = ()) -> bool:
+        def unit(connection: Connection) -> bool:
+            changed = inbox.change_callback(connection, self._database.now(), change)
+            if changed and audit:
+                recovery.append_audit(connection, self._database.now(), audit)
+            return changed
+
+        return await self._database.write(unit)
 
     async def number_observations(self) -> int:
         return await self._number()

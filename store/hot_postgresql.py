@@ -1,7 +1,7 @@
 """The hot path on PostgreSQL: one statement, one round trip and one commit each, past SQLAlchemy."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -100,8 +100,8 @@ class PostgresqlHot:
         rows = await self._database.fetch(statements.LOAD, (tenant_id, payment_id))
         return aggregate_from(json.loads(rows[0]["found"])) if rows else None
 
-    async def take_due(self, *, limit: int, lease_s: float) -> Due:
-        rows = await self._database.fetch(statements.TAKE_DUE, (limit, microseconds(lease_s)))
+    async def take_due(self, *, limit: int, lease_s: float, except_accounts: Sequence[str]) -> Due:
+        rows = await self._database.fetch(statements.TAKE_DUE, (limit, microseconds(lease_s), list(except_accounts)))
         operations = [json.loads(row["operation"]) for row in rows if row["operation"] is not None]
         return due_from(operations, rows[0]["now_us"])
 

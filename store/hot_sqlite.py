@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,11 +88,13 @@ class SqliteHot:
         rows = await self._database.fetch(statements.LOAD, (tenant_id, payment_id))
         return aggregate_from(json.loads(rows[0][0])) if rows else None
 
-    async def take_due(self, *, limit: int, lease_s: float) -> Due:
+    async def take_due(self, *, limit: int, lease_s: float, except_accounts: Sequence[str]) -> Due:
+        full = json.dumps(list(except_accounts))
+
         def take(driver: sqlite3.Connection) -> Due:
             now_us = self._clock_us()
             times = {"now_us": now_us, "lease_until_us": now_us + microseconds(lease_s), "limit": limit}
-            found = driver.execute(statements.FIND_DUE, times).fetchall()
+            found = driver.execute(statements.FIND_DUE, times | {"except_accounts": full}).fetchall()
             taken: list[Row] = []
             for tenant_id, operation_id in found:
                 key = times | {"tenant_id": tenant_id, "operation_id": operation_id}

@@ -12,9 +12,14 @@ from store.tables import LIVE_CALLBACK, callbacks
 
 
 def take_callbacks(
-    connection: Connection, now: ColumnElement[int], *, limit: int, lease_s: float
+    connection: Connection,
+    now: ColumnElement[int],
+    *,
+    limit: int,
+    lease_s: float,
+    except_accounts: Sequence[str] = (),
 ) -> Sequence[TakenCallback]:
-    """Callbacks that are due, oldest first; skips what another process is taking."""
+    """Callbacks that are due, oldest first; none of `except_accounts`, and none that another process is taking."""
     table = callbacks.c
     due = (
         select(table.callback_id)
@@ -22,6 +27,7 @@ def take_callbacks(
             text(LIVE_CALLBACK),
             table.next_attempt_us <= now,
             or_(table.lease_until_us.is_(None), table.lease_until_us < now),
+            table.account_id.not_in(except_accounts),
         )
         .order_by(table.next_attempt_us)
         .limit(limit)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, String, Table, Text, and_, event, exists, fun
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.domain.dossier import Dossier, Invariant, Violation
+from store.leakage import page_of_leaks
 from store.records import history_from, observation_from, refund_from
 from store.rows import command_from, operation_from, payment_from
 from store.sqlite_database import reading, set_pragmas
@@ -72,6 +73,20 @@ class Inspection:
             for table in metadata.sorted_tables:
                 found.extend(await connection.run_sync(lambda sync, each=table: list(_holding(sync, each, needles))))
         return found
+
+    async def leaks(self) -> AsyncIterator[Violation]:
+        """I14: rows that hold what looks like a card number, a credential or a client secret; every table, by pages."""
+        for table in metadata.sorted_tables:
+            after: Sequence[Any] | None = None
+            while True:
+                async with self._moment() as connection:
+                    found, after = await connection.run_sync(
+                        lambda sync, each=table, start=after: page_of_leaks(sync, each, start)
+                    )
+                for violation in found:
+                    yield violation
+                if after is None:
+                    break
 
     async def close(self) -> None:
         """Give back the connections."""

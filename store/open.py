@@ -4,17 +4,19 @@ A Unix socket goes into the query: `postgresql+asyncpg://postgres@/obol?host=/ru
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sqlalchemy import make_url
 
 from gateway.domain.storage import Store
-from store import migrate, observing, sequencing, statistics
+from store import migrate, observing, recovery, sequencing, statistics
 from store.durable import DurableStore
 from store.feed import Feed, listener
 from store.hot_postgresql import PostgresqlHot
 from store.hot_sqlite import SqliteHot
 from store.postgresql_database import PostgresqlDatabase
-from store.sqlite_database import SqliteDatabase, wall_clock_us
+from store.sealing import KEY_FILE_SUFFIX, Sealing
+from store.sqlite_database import SqliteDatabase, SteadyClock
 
 POOL_SIZE = 10
 CHECKOUT_TIMEOUT_S = 3.0
@@ -26,6 +28,7 @@ BUSY_TIMEOUT_S = 5.0
 async def open_store(
     url: str,
     *,
+    sealing: Sealing | None = None,
     clock_us: Callable[[], int] | None = None,
     pool_size: int = POOL_SIZE,
     checkout_timeout_s: float = CHECKOUT_TIMEOUT_S,
@@ -39,23 +42,28 @@ async def open_store(
     any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
     PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
     many more serve everything else, and one hears notifications).
+
+    `sealing` has the keys for client secrets. Without it SQLite makes one in a file beside its own when it first needs
+    it, and a PostgreSQL, which has no such place, keeps none: `keeps_secrets` says so. Raises ValueError for a key file
+    that others may read.
     """
     parsed = make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
         await migrate.upgrade(url)
-        return _open_sqlite(
-            SqliteDatabase(
-                parsed,
-                clock_us=clock_us or wall_clock_us,
-                pool_size=pool_size,
-                checkout_timeout_s=checkout_timeout_s,
-                busy_timeout_s=busy_timeout_s,
-                # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
-                wait_s_max=2 * busy_timeout_s + statement_timeout_s,
-            ),
+        steady = SteadyClock()
+        file = SqliteDatabase(
+            parsed,
+            clock_us=clock_us or steady,
+            pool_size=pool_size,
+            checkout_timeout_s=checkout_timeout_s,
+            busy_timeout_s=busy_timeout_s,
+            # Whoever waits for the lock waits BUSY_TIMEOUT_S; a group before it may have done so as well.
+            wait_s_max=2 * busy_timeout_s + statement_timeout_s,
         )
+        steady.not_before(await file.read(recovery.latest_time_us))
+        return _open_sqlite(file, sealing or Sealing(key_file=Path(f"{parsed.database}{KEY_FILE_SUFFIX}")))
     if parsed.drivername == "postgresql+asyncpg":
         await _refuse_an_old_schema(url)
         database = PostgresqlDatabase(
@@ -65,11 +73,11 @@ async def open_store(
             statement_timeout_s=statement_timeout_s,
             connect_timeout_s=connect_timeout_s,
         )
-        return _open_postgresql(database)
+        return _open_postgresql(database, sealing or Sealing())
     raise ValueError(f"no store for {parsed.drivername}: sqlite+aiosqlite or postgresql+asyncpg")
 
 
-def _open_sqlite(database: SqliteDatabase) -> Store:
+def _open_sqlite(database: SqliteDatabase, sealing: Sealing) -> Store:
     feed = Feed(lambda: database.read(observing.last_sequence))
 
     async def number() -> int:
@@ -80,10 +88,10 @@ def _open_sqlite(database: SqliteDatabase) -> Store:
 
     feed.start()
     hot = SqliteHot(database, announce=feed.announce)
-    return DurableStore(database, hot, feed, number=number, refresh=refresh)
+    return DurableStore(database, hot, feed, sealing, number=number, refresh=refresh)
 
 
-def _open_postgresql(database: PostgresqlDatabase) -> Store:
+def _open_postgresql(database: PostgresqlDatabase, sealing: Sealing) -> Store:
     feed = Feed(lambda: database.read(observing.last_sequence))
 
     async def number() -> int:
@@ -97,7 +105,7 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
         await database.read(statistics.refresh_statistics)
 
     feed.start(listener(database.units.engine))
-    return DurableStore(database, PostgresqlHot(database), feed, number=number, refresh=refresh)
+    return DurableStore(database, PostgresqlHot(database), feed, sealing, number=number, refresh=refresh)
 
 
 async def _refuse_an_old_schema(url: str) -> None:

@@ -291,6 +291,7 @@ due AS MATERIALIZED (
   SELECT o.tenant_id, o.operation_id, o.next_attempt_us AS due_us FROM operations o
   WHERE {LIVE_OPERATION} AND o.next_attempt_us <= (SELECT now_us FROM clock)
     AND (o.lease_until_us IS NULL OR o.lease_until_us < (SELECT now_us FROM clock))
+    AND o.account_id <> ALL ($3::text[])
   ORDER BY o.next_attempt_us LIMIT $1 FOR UPDATE SKIP LOCKED),
 taken AS (
   UPDATE operations o SET epoch = o.epoch + 1, recoveries = o.recoveries + 1,
@@ -299,4 +300,4 @@ taken AS (
   RETURNING o.*, d.due_us)
 SELECT c.now_us, to_json(t) AS operation FROM clock c LEFT JOIN taken t ON TRUE ORDER BY t.due_us
 """
-"""$1 limit, $2 lease in microseconds. One row at least, for the time; skips what another process is taking."""
+"""$1 limit, $2 lease in microseconds, $3 accounts to leave out. One row at least, for the time; skips what is taken."""

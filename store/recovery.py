@@ -19,6 +19,7 @@ from store.tables import (
     callbacks,
     commands,
     evidence,
+    observation_log,
     operations,
     payments,
 )
@@ -137,6 +138,15 @@ def expire_keys(connection: Connection, now: Now, *, older_than_s: float, limit:
             .values(prepared="")
         )
     return len(expired)
+
+
+def latest_time_us(connection: Connection) -> int:
+    """The latest time that is recorded of what is live, or of an observation's number: it was not later than now."""
+    claimed = select(func.max(operations.c.claimed_time_us)).where(text(LIVE_OPERATION)).scalar_subquery()
+    last = observation_log.c
+    numbered = select(last.numbered_time_us).order_by(last.sequence.desc()).limit(1).scalar_subquery()
+    row = connection.execute(select(claimed.label("claimed"), numbered.label("numbered"))).one()
+    return max(row.claimed or 0, row.numbered or 0)
 
 
 def unresolved(connection: Connection, now: Now) -> Unresolved:

@@ -19,9 +19,37 @@ HotUnit = Callable[[sqlite3.Connection], Result]
 CACHE_KIB = 16 * 1024
 
 
-def wall_clock_us() -> int:
-    """The machine's clock in unix microseconds: on one machine it is the database's."""
-    return time.time_ns() // 1000
+class SteadyClock:
+    """The machine's clock in unix microseconds, which never goes back: on one machine it is the database's.
+
+    Where the machine's clock is set back, time goes on from where it was, at its own pace, until the other has caught
+    up: a lease that was taken before ends when its time is over, and not minutes later.
+    """
+
+    def __init__(
+        self, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000, ticks_us: Callable[[], int] | None = None
+    ) -> None:
+        """`ticks_us` counts on through a step of `wall_us`, and through a suspend where the system has such a clock."""
+        self._wall_us = wall_us
+        self._ticks_us = ticks_us or _ticks_us
+        self._last_us, self._at_ticks_us = wall_us(), self._ticks_us()
+
+    def __call__(self) -> int:
+        ticks_us = self._ticks_us()
+        gone_on_us = self._last_us + max(0, ticks_us - self._at_ticks_us)
+        wall_us = self._wall_us()
+        self._last_us = wall_us if wall_us >= self._last_us else gone_on_us
+        self._at_ticks_us = ticks_us
+        return self._last_us
+
+    def not_before(self, known_us: int) -> None:
+        """Go on from `known_us` at least: what the database has recorded already."""
+        self._last_us = max(self._last_us, known_us)
+
+
+def _ticks_us() -> int:
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return (time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)) // 1000
 
 
 def set_pragmas(driver: Any, *, busy_timeout_s: float, read_only: bool = False) -> None:

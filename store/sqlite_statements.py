@@ -133,7 +133,8 @@ LOAD = _aggregate(tables.movements, tables.commands, tables.operations, tables.r
 
 FIND_DUE = (
     f"SELECT tenant_id, operation_id FROM operations WHERE {LIVE_OPERATION} AND next_attempt_us <= :now_us "
-    "AND (lease_until_us IS NULL OR lease_until_us < :now_us) ORDER BY next_attempt_us LIMIT :limit"
+    "AND (lease_until_us IS NULL OR lease_until_us < :now_us) "
+    "AND account_id NOT IN (SELECT value FROM json_each(:except_accounts)) ORDER BY next_attempt_us LIMIT :limit"
 )
 TAKE_DUE = (
     "UPDATE operations SET epoch = epoch + 1, recoveries = recoveries + 1, lease_until_us = :lease_until_us, "

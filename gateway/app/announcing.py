@@ -162,7 +162,7 @@ def _of_contradictions(change: Change) -> Iterator[_Said]:
         yield _Said(ObservationKind.CONTRADICTION, detail="more was captured than the payment is for")
     before_states = {command.command_id: command.state for command in change.aggregate.commands}
     for command in change.commands:
-        if before_states[command.command_id] is CommandState.NOT_SENT and command.state is CommandState.SUCCEEDED:
-            yield _Said(ObservationKind.CONTRADICTION, command, detail="the provider did what was held for not sent")
+        if before_states[command.command_id] is CommandState.NOT_SENT is not command.state:
+            yield _Said(ObservationKind.CONTRADICTION, command, detail="the provider has what was held for not sent")
     if change.contradiction:
         yield _Said(ObservationKind.CONTRADICTION, detail=change.contradiction)

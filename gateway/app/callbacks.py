@@ -5,13 +5,14 @@ the inbox by lease, asks the provider for the object that the callback is about,
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from gateway.app.clock import Clock, jitter, new_id
 from gateway.app.learning import Learning
+from gateway.app.places import Places
 from gateway.app.reading import Reading
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
@@ -128,28 +129,53 @@ class Applier:
         self._telemetry = telemetry
         self._settings = settings
         self._clock = clock
+        self._places = Places(settings.callback_batch)
 
     async def run_once(self) -> int:
-        """Take one batch and apply each; how many were taken."""
-        taken = await self._store.take_callbacks(limit=self._settings.callback_batch, lease_s=self._settings.lease_s)
-        await asyncio.gather(*(self._apply_safely(each) for each in taken))
-        return len(taken)
+        """Take what there is room for, and apply each; how many were taken."""
+        started = await self._take()
+        await asyncio.gather(*started)
+        return len(started)
+
+    async def pump(self) -> int:
+        """Take what there is room for and leave it to its own tasks; whether to come again at once."""
+        await self._places.some()
+        taken = len(await self._take())
+        return taken or int(await self._places.freed(self._settings.recovery_poll_s))
+
+    async def rest(self, timeout_s: float) -> None:
+        """Return when nothing that was taken is being applied any more."""
+        await self._places.rest(timeout_s)
+
+    async def _take(self) -> Sequence[asyncio.Task[None]]:
+        settings, places = self._settings, self._places
+        taken = await self._store.take_callbacks(
+            limit=places.room,
+            lease_s=settings.lease_s + 2 * (settings.provider_timeout_s + settings.admission_wait_s),
+            except_accounts=places.full_accounts,
+        )
+        return [places.start(each.callback.account_id, self._apply_safely(each)) for each in taken]
 
     async def _apply_safely(self, taken: TakenCallback) -> None:
         try:
-            change = await self._apply(taken)
+            change = await self._apply_or_wait(taken)
             if change is not None:
                 await self._store.change_callback(change)
         except ObolError as error:
             # The lease ends by itself, and the callback is taken again then.
             _log.warning("callback interrupted", callback_id=taken.callback.callback_id, reason=error.reason)
             return
-        except Exception as error:  # noqa: BLE001 one callback that breaks us must not hold up the others
-            _log.exception("callback failed", callback_id=taken.callback.callback_id)
-            change = self._wait(taken, f"failed: {type(error).__name__}")
-            await self._store.change_callback(change)
         if change is not None and change.state is not CallbackState.WAITING:
             self._telemetry.callback(taken.callback.provider, change.state)
+
+    async def _apply_or_wait(self, taken: TakenCallback) -> CallbackChange | None:
+        try:
+            return await self._apply(taken)
+        except ObolError:
+            raise
+        except Exception as error:  # noqa: BLE001 one callback that breaks us must not hold up the others
+            _log.exception("callback failed", callback_id=taken.callback.callback_id)
+            return self._wait(taken, f"failed: {type(error).__name__}")
 
     async def _apply(self, taken: TakenCallback) -> CallbackChange | None:
         """What is left to write of the callback; None where the settle wrote it."""

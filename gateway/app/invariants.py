@@ -75,6 +75,8 @@ def _derived(dossier: Dossier) -> _Found:
                 f"operations {operation.operation_id}",
                 f"is {operation.state}, and the facts show it done",
             )
+        elif said and operation.state is CommandState.NOT_SENT:
+            yield Invariant.I3, f"operations {operation.operation_id}", f"is NOT_SENT, and the facts show it {said[0]}"
 
 
 def _final_observations(dossier: Dossier) -> _Found:

@@ -18,6 +18,7 @@ from gateway.app.verdicts import Verdict
 from gateway.domain.commands import Caller, Operation
 from gateway.domain.errors import Busy, Reason, Unavailable
 from gateway.domain.observations import ObservationKind, Source
+from gateway.domain.payments import NextAction
 from gateway.domain.providers import Snapshot
 from gateway.domain.states import CommandState
 from gateway.domain.storage import (
@@ -100,13 +101,16 @@ class Learning:
         """
         settled = await self._commit(aggregate, lesson)
         if settled is aggregate:
-            await self._store.append_audit(lesson.audit)
-            if lesson.callback is not None:
+            if lesson.callback is None:
+                await self._store.append_audit(lesson.audit)
+            else:
                 note = lesson.callback.note or TAUGHT_NOTHING
-                await self._store.change_callback(replace(lesson.callback, note=note))
+                # One transaction, and nothing where another process has taken the callback meanwhile.
+                await self._store.change_callback(replace(lesson.callback, note=note), audit=lesson.audit)
         return settled
 
     async def _commit(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:
+        lesson = self._without_secret(lesson)
         settlement = settlement_of(
             aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings
         )
@@ -118,6 +122,19 @@ class Learning:
             self.appended.set()
         self._tell(aggregate, settlement)
         return aggregate_after(aggregate, settlement)
+
+    def _without_secret(self, lesson: Lesson) -> Lesson:
+        """The lesson, less a client secret that could only be stored in the clear."""
+        snapshot = lesson.snapshot
+        action = snapshot.next_action if snapshot else None
+        if snapshot is None or action is None or not action.holds_secret or self._store.keeps_secrets:
+            return lesson
+        _log.error(
+            "client secret left out: set secrets.sealing_keys, and sync the payment", payment_id=snapshot.payment_id
+        )
+        redirect = NextAction(action.redirect_url)
+        shown = redirect if action.redirect_url and not redirect.holds_secret else None
+        return replace(lesson, snapshot=replace(snapshot, next_action=shown))
 
     async def _load(self, operation: Operation) -> Aggregate:
         aggregate = await self._store.load(operation.tenant_id, operation.payment_id)

@@ -45,7 +45,7 @@ class Reading:
         try:
             admission = await account.admit(wait_s=self._settings.admission_wait_s)
         except AdmissionRefused as refused:
-            return Unreadable(f"not admitted: {refused}")
+            return Unreadable(f"not admitted: {refused}", refused.retry_after_s)
         began = loop.time()
         kind = "FETCH" if provider_payment_id else "LOOKUP"
         lookup: Lookup

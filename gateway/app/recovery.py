@@ -3,12 +3,14 @@
 Every process runs it. It takes due operations by lease, asks the provider for its object, and
 
     found, and it shows the operation      settle by the facts
-    absent, by a read that cannot miss     resend the same request while that is allowed, else conclude NEVER_EXECUTED,
-                                           but only by a look begun after the last send could still have been in flight
+    no trace of it                         resend the same request while it is young: its key makes it one effect
+    no trace, and too old to resend        conclude NEVER_EXECUTED, but only by a read that cannot miss, begun after the
+                                           last send could still have been in flight; else a person is told, once
     anything else                          look again later; UNKNOWN never ends by a timer
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,17 +19,22 @@ import structlog
 from gateway.app.clock import SendWindow, jitter
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
+from gateway.app.places import Places
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, next_attempt_s
 from gateway.app.telemetry import Telemetry
-from gateway.app.verdicts import NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
+from gateway.app.verdicts import MISMATCH, NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
 from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.errors import ObolError, Sent
 from gateway.domain.observations import Source
 from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Found, Snapshot, Unreadable
 from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
+
+FAILURE_LENGTH_MAX = 500
+TOLD_PATIENCE = 5
+OUT_OF_MEANS = "too old to resend, and a look cannot prove its absence: ask the provider how it ended"
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +46,7 @@ class Recovered(StrEnum):
     WAITING = "WAITING"
     RESENT = "RESENT"
     ABSENT = "ABSENT"
+    OUT_OF_MEANS = "OUT_OF_MEANS"
     LOST = "LOST"
 
 
@@ -70,32 +78,44 @@ class Recovery:
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
-        self._slots = asyncio.Semaphore(settings.recovery_concurrency)
+        self._places = Places(settings.recovery_concurrency)
 
     async def run_once(self) -> int:
-        """Take one batch of due operations and look after each; how many were taken."""
-        # A batch is no larger than what can be looked after before its lease ends: each look is one or two calls.
-        due = await self._store.take_due(limit=self._settings.recovery_batch, lease_s=self._lease_s)
-        await asyncio.gather(*(self._look_after(operation, due.now_us) for operation in due.operations))
-        return len(due.operations)
+        """Take what there is room for, and look after each to its end; how many were taken."""
+        started = await self._take()
+        await asyncio.gather(*started)
+        return len(started)
 
-    @property
-    def _lease_s(self) -> float:
-        settings = self._settings
-        rounds = -(-settings.recovery_batch // settings.recovery_concurrency)
-        return settings.lease_s + 2 * rounds * (settings.provider_timeout_s + settings.admission_wait_s)
+    async def pump(self) -> int:
+        """Take what there is room for and leave it to its own tasks; whether to come again at once."""
+        await self._places.some()
+        taken = len(await self._take())
+        return taken or int(await self._places.freed(self._settings.recovery_poll_s))
+
+    async def rest(self, timeout_s: float) -> None:
+        """Return when nothing that was taken is looked after any more."""
+        await self._places.rest(timeout_s)
+
+    async def _take(self) -> Sequence[asyncio.Task[None]]:
+        settings, places = self._settings, self._places
+        due = await self._store.take_due(
+            limit=min(settings.recovery_batch, places.room),
+            # A look and a resend, each with its wait for admission, fit into it.
+            lease_s=settings.lease_s + 2 * (settings.provider_timeout_s + settings.admission_wait_s),
+            except_accounts=places.full_accounts,
+        )
+        return [places.start(each.account_id, self._look_after(each, due.now_us)) for each in due.operations]
 
     async def _look_after(self, operation: Operation, now_us: int) -> None:
-        async with self._slots:
-            try:
-                recovered = await self._recover(operation, now_us)
-            except ObolError as error:
-                # The lease ends by itself, and the operation is due again then.
-                _log.warning("recovery interrupted", operation_id=operation.operation_id, reason=error.reason)
-                return
-            except Exception:  # noqa: BLE001 one operation that breaks us must not hold up the others
-                _log.exception("recovery failed", operation_id=operation.operation_id)
-                return
+        try:
+            recovered = await self._recover(operation, now_us)
+        except ObolError as error:
+            # The lease ends by itself, and the operation is due again then.
+            _log.warning("recovery interrupted", operation_id=operation.operation_id, reason=error.reason)
+            return
+        except Exception:  # noqa: BLE001 one operation that breaks us must not hold up the others
+            _log.exception("recovery failed", operation_id=operation.operation_id)
+            return
         self._telemetry.recovery(operation.provider, operation.kind, recovered)
         _log.info("recovered", operation_id=operation.operation_id, kind=operation.kind, result=recovered)
 
@@ -114,11 +134,13 @@ class Recovery:
                 return await self._found(case, snapshot)
             case Absent() if provider_payment_id:
                 # The object was there: that it is gone says something of the account, and nothing of this write.
-                return await self._contradicted(case, "the provider does not know its own object any more")
+                return await self._contradicted(case, f"{MISMATCH}the provider does not know its own object any more")
             case Absent(consistent=consistent):
                 return await self._absent(case, consistent=consistent)
-            case Unreadable(failure=failure):
-                return await self._wait(operation, failure)
+            case Unreadable(failure=failure, retry_after_s=retry_after_s):
+                # What a person was told stands until a look says otherwise: it is not told again after an outage.
+                failure = operation.failure if _told(operation) else failure
+                return await self._wait(operation, failure, within_s=retry_after_s)
 
     async def _found(self, case: _Case, snapshot: Snapshot) -> Recovered:
         operation, payment = case.operation, case.aggregate.payment
@@ -140,25 +162,30 @@ class Recovery:
             return await self._absent(case, consistent=case.account.adapter.capabilities.absence_is_consistent)
         concluded = said is not None and said[0] is not operation.state
         if not concluded and facts == payment.facts and operation.state is not CommandState.SENDING:
-            return await self._wait(operation, operation.failure)
+            return await self._wait(operation, "" if _told(operation) else operation.failure)
         verdict = Verdict(operation.state, operation.sent, failure=operation.failure, snapshot=snapshot)
         return await self._settle(
             case, self._unresolved(operation, verdict), Recovered.RESOLVED if concluded else Recovered.WAITING
         )
 
     async def _contradicted(self, case: _Case, failure: str) -> Recovered:
-        """Stay as it is and tell a person, once."""
-        operation = case.operation
-        verdict = Verdict(operation.state, operation.sent, failure=failure, quarantined=operation.failure != failure)
+        """Stay as it is and tell a person, once: as long as the same is seen, a look writes no version."""
+        operation, failure = case.operation, failure[:FAILURE_LENGTH_MAX]
+        if operation.failure == failure and operation.state is not CommandState.SENDING:
+            return await self._wait(operation, failure)
+        verdict = Verdict(operation.state, operation.sent, failure=failure, quarantined=True)
         return await self._settle(case, self._unresolved(operation, verdict), Recovered.WAITING)
 
     async def _absent(self, case: _Case, *, consistent: bool) -> Recovered:
         operation = case.operation
-        if operation.state not in RESERVING_STATES or not consistent or operation.sent is Sent.YES:
+        if operation.state not in RESERVING_STATES or operation.sent is Sent.YES:
             # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
         if self._may_resend(case):
+            # Whether or not the look can miss: while the provider keeps the key, a second send is no second effect.
             return await self._resend(case)
+        if not consistent:
+            return await self._out_of_means(case)
         able = case.account.adapter.capabilities
         flight_us = int((able.flight_s_max + self._settings.provider_timeout_s) * 1_000_000)
         if case.begun_us > (operation.last_send_us or operation.claimed_time_us) + flight_us:
@@ -168,8 +195,21 @@ class Recovery:
             return await self._settle(case, verdict, Recovered.ABSENT)
         return await self._wait(operation, "absent, and the last send may still be in flight")
 
+    async def _out_of_means(self, case: _Case) -> Recovered:
+        """Too old to resend, and no look can prove absence: it stays UNKNOWN, and a person is told, once."""
+        operation = case.operation
+        if operation.failure == OUT_OF_MEANS and operation.state is not CommandState.SENDING:
+            return await self._wait(operation, OUT_OF_MEANS)
+        _log.error("operation needs a person", operation_id=operation.operation_id, kind=operation.kind)
+        verdict = Verdict(operation.state, operation.sent, failure=OUT_OF_MEANS)
+        return await self._settle(case, self._unresolved(operation, verdict), Recovered.OUT_OF_MEANS)
+
     def _may_resend(self, case: _Case) -> bool:
-        """Only what the row proves identical, while it is young, and well inside the provider's key window."""
+        """Only what the row proves identical, while it is young, and well inside the provider's key window.
+
+        Its age counts from the claim, before which nothing was sent: no resend is later than the key's first use by
+        more than this.
+        """
         operation, settings = case.operation, self._settings
         age_s = (case.begun_us - operation.claimed_time_us) / 1_000_000
         window_s = operation.prepared.key_window_s - settings.key_window_margin_s
@@ -208,8 +248,11 @@ class Recovery:
         settled = await self._learning.settle_held(held, verdict, Source.RECOVERY)
         return Recovered.LOST if settled is None else recovered
 
-    async def _wait(self, operation: Operation, failure: str) -> Recovered:
-        """Look again later. An operation whose holder died is UNKNOWN from now on, and says so."""
+    async def _wait(self, operation: Operation, failure: str, *, within_s: float | None = None) -> Recovered:
+        """Look again later. An operation whose holder died is UNKNOWN from now on, and says so.
+
+        `within_s`: nobody was asked, and by then somebody can be; a pause that grew with the looks is cut short.
+        """
         if operation.state is CommandState.SENDING:
             aggregate = await self._store.load(operation.tenant_id, operation.payment_id)
             if aggregate is not None:
@@ -219,8 +262,18 @@ class Recovery:
                 settled = await self._learning.settle_held(held, verdict, Source.RECOVERY)
                 return Recovered.WAITING if settled is not None else Recovered.LOST
         pause_s = jitter(next_attempt_s(operation, self._settings) or self._settings.pending_check_s_max)
-        kept = await self._store.reschedule(operation, next_attempt_s=pause_s, failure=failure[:500])
+        if failure == operation.failure and _told(operation):
+            # Thousands that only a person can help are looked at less often: the rest must still be in time.
+            pause_s *= TOLD_PATIENCE
+        if within_s is not None:
+            pause_s = min(pause_s, max(within_s, self._settings.recovery_poll_s))
+        kept = await self._store.reschedule(operation, next_attempt_s=pause_s, failure=failure[:FAILURE_LENGTH_MAX])
         return Recovered.WAITING if kept else Recovered.LOST
+
+
+def _told(operation: Operation) -> bool:
+    """Whether what was seen last is for a person, who was told."""
+    return operation.failure == OUT_OF_MEANS or operation.failure.startswith(MISMATCH)
 
 
 def _with_held(case: _Case) -> Aggregate | None:

@@ -65,7 +65,7 @@ class Runtime:
         """Begin recovery, callbacks, sequencing and housekeeping."""
         settings = self._settings
         loops = {
-            "recovery": self._loop(self.recovery.run_once, settings.recovery_poll_s),
+            "recovery": self._loop(self.recovery.pump, settings.recovery_poll_s),
             "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
             "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
             "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
@@ -86,6 +86,7 @@ class Runtime:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(self.recovery.rest(timeout_s), self.applier.rest(timeout_s))
         # What the last flights appended is numbered before the process goes.
         try:
             await self._store.number_observations()
@@ -119,7 +120,7 @@ class Runtime:
 
     async def _apply_arrived(self) -> int:
         self.callbacks.arrived.clear()
-        return await self.applier.run_once()
+        return await self.applier.pump()
 
     async def _number_appended(self) -> int:
         # A little late, so that one look numbers what many settles appended.

@@ -20,9 +20,9 @@ class EngineSettings:
     replay_wait_s: float = 30.0
     recovery_poll_s: float = 1.0
     recovery_batch: int = 32
-    recovery_concurrency: int = 16
+    recovery_concurrency: int = 32
     unknown_check_first_s: float = 1.0
-    unknown_check_s_max: float = 60.0
+    unknown_check_s_max: float = 45.0
     pending_check_first_s: float = 30.0
     pending_check_s_max: float = 3_600.0
     resend_age_s_max: float = 600.0

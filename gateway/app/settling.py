@@ -126,8 +126,8 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
         sent, failure, result_id = sent.at_least(own.sent), own.failure, own.result_id or result_id
     if said is not None:
         state, decline = said
-        # What went wrong on the way here is over once the provider's own object speaks.
-        sent, failure = Sent.YES, "" if own or lesson.snapshot else failure
+        # What went wrong on the way here is over once the provider's own object speaks; not by facts of old.
+        sent, failure = Sent.YES, "" if lesson.snapshot else failure
     elif own is not None and operation.state in LIVE_COMMAND_STATES:
         state, decline = own.state, own.decline
     else:
@@ -163,7 +163,7 @@ def _reached(before: CommandState, said: CommandState) -> CommandState:
     A reversal that is seen before its success is a failure: no money stayed moved. A failure after a success (a refund
     that the bank sent back) is a reversal.
     """
-    if said is CommandState.REVERSED and before in LIVE_COMMAND_STATES:
+    if said is CommandState.REVERSED and (before in LIVE_COMMAND_STATES or before is CommandState.NOT_SENT):
         said = CommandState.FAILED
     elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
         said = CommandState.REVERSED
@@ -286,8 +286,12 @@ def _commands_after(commands: Iterable[Command], operations: list[Operation]) ->
 
 
 def _with_latest(payment: Payment, commands: list[Command], operations: list[Operation]) -> Payment:
-    """The command axis: the newest command, whoever taught us what."""
-    command = max(commands, key=lambda each: (each.created_time_us, each.command_id), default=None)
+    """The command axis: the newest command, whoever taught us what.
+
+    Newest by its claim, which the database's clock told: gateways' own clocks may be minutes apart.
+    """
+    claimed = {operation.command_id: operation.claimed_time_us for operation in operations}
+    command = max(commands, key=lambda each: (claimed.get(each.command_id, 0), each.command_id), default=None)
     if command is None:
         return payment
     return replace(

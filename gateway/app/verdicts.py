@@ -34,6 +34,9 @@ class Verdict:
     reached: bool = False
 
 
+MISMATCH = "mismatch: "
+"""How every failure begins that contradicts what we asked for or know."""
+
 NEVER_EXECUTED = Decline(DeclineReason.NEVER_EXECUTED, provider_message="The provider has no trace of it.")
 TAKEN_BACK = Decline(DeclineReason.REFUSED_BY_PROVIDER, provider_message="The provider did it and took it back.")
 SUPERSEDED = Decline(DeclineReason.SUPERSEDED, provider_message="Another attempt or a cancellation took its place.")
@@ -89,15 +92,15 @@ def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -
     An object without our reference may be ours (the provider's id was asked for); one with another's cannot.
     """
     if snapshot.account_id != of.account_id:
-        return f"mismatch: account {snapshot.account_id}, not {of.account_id}"
+        return f"{MISMATCH}account {snapshot.account_id}, not {of.account_id}"
     if (snapshot.tenant_id or of.tenant_id, snapshot.payment_id or of.payment_id) != (of.tenant_id, of.payment_id):
-        return "mismatch: the object carries another payment's reference"
+        return f"{MISMATCH}the object carries another payment's reference"
     if snapshot.currency != terms.currency:
-        return f"mismatch: currency {snapshot.currency}, not {terms.currency}"
+        return f"{MISMATCH}currency {snapshot.currency}, not {terms.currency}"
     if snapshot.amount_minor != terms.amount_minor:
-        return f"mismatch: amount {snapshot.amount_minor}, not {terms.amount_minor}"
+        return f"{MISMATCH}amount {snapshot.amount_minor}, not {terms.amount_minor}"
     foreign = {movement.currency for movement in snapshot.facts.movements} - {terms.currency}
-    return f"mismatch: a movement in {', '.join(sorted(foreign))}" if foreign else ""
+    return f"{MISMATCH}a movement in {', '.join(sorted(foreign))}" if foreign else ""
 
 
 def verdict_of_facts(
@@ -126,7 +129,10 @@ def _entry_verdict(
         return (CommandState.SUCCEEDED, None) if made else None
     attempt = next((a for a in facts.attempts if a.operation_id == operation.operation_id), None)
     if attempt is None:
-        return None
+        # An object without a try tells nothing yet, except that a create was sent after all.
+        made = any(view.account_id == operation.account_id for view in facts.objects)
+        begun = operation.kind is CommandKind.CREATE and operation.state is CommandState.NOT_SENT and made
+        return (CommandState.PENDING, None) if begun else None
     if _is_reversed(operation, facts):
         return CommandState.REVERSED, None
     if attempt.status is AttemptStatus.SUCCEEDED:

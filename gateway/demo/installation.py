@@ -7,6 +7,7 @@
 Everything that they keep lies in the directory: obol.toml, data/obol.db, data/sandbox/effects.jsonl, and a log each.
 """
 
+import base64
 import contextlib
 import http.client
 import json
@@ -70,6 +71,9 @@ class Installation:
         self._settings = dict(settings or {})
         if database_url:
             self._settings["OBOL_DATABASE__URL"] = database_url
+            # Gateways side by side have no file to share a key in.
+            key = f"demo:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+            self._settings.setdefault("OBOL_SECRETS__SEALING_KEYS", json.dumps([key]))
         ports = free_ports(gateways + 2)
         self._sandbox_port, self._webhooks_port, *self._gateway_ports = ports
         self.sandbox = self._process("sandbox", "sandbox", "--port", str(self._sandbox_port))

@@ -1,13 +1,15 @@
 """State is derived: a total function from facts and from the commands that opened the payment.
 
 Precedence, first match wins: REFUNDED, PARTIALLY_REFUNDED, CAPTURED, PARTIALLY_CAPTURED, UNKNOWN (of create and confirm
-only), CANCELLED, EXPIRED, AUTHORIZED, PROCESSING, REQUIRES_ACTION, FAILED, CREATED.
+only), CANCELLED, EXPIRED, AUTHORIZED, PROCESSING, REQUIRES_ACTION, FAILED, CREATED. Money that came and went (a capture
+taken back, a hold that was let go) tells the state until a later try at the open object is under way.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.domain.movements import (
+    Attempt,
     AttemptStatus,
     Closure,
     Facts,
@@ -100,6 +102,8 @@ def _flow_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
     captures = _of(facts, MovementKind.CAPTURE)
     if any(m.status is MovementStatus.PENDING for m in (*holds, *captures)):
         return PaymentState.PROCESSING
+    if _tried_again(facts, [m.operation_id for m in (*holds, *captures) if m.status is not MovementStatus.FAILED]):
+        return _attempt_state(facts, entry)
     if any(m.status is MovementStatus.REVERSED for m in captures):
         return PaymentState.FAILED
     if any(m.status is MovementStatus.RELEASED for m in holds):
@@ -109,14 +113,26 @@ def _flow_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
     return _attempt_state(facts, entry)
 
 
-def _attempt_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
+def _tried_again(facts: Facts, with_money: Collection[str | None]) -> bool:
+    """Whether a later try is under way than those whose money has come and gone."""
+    last = _last_attempt(facts)
+    under_way = last is not None and last.status in (AttemptStatus.REQUIRES_ACTION, AttemptStatus.PENDING)
+    return under_way and last is not None and last.operation_id not in with_money
+
+
+def _last_attempt(facts: Facts) -> Attempt | None:
+    """The last try at an object that is open."""
     open_objects = {view.key for view in facts.objects if view.closure is Closure.OPEN}
     attempts = [a for a in facts.attempts if (a.account_id, a.provider_payment_id) in open_objects]
-    if not attempts:
+    # Several objects exist only after a failover, which takes place when the former is closed: the last one speaks.
+    return max(attempts, key=lambda attempt: (attempt.ordinal, attempt.key), default=None)
+
+
+def _attempt_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
+    last = _last_attempt(facts)
+    if last is None:
         never_opened = not facts.objects and bool(entry) and set(entry) <= {CommandState.FAILED}
         return PaymentState.FAILED if never_opened else PaymentState.CREATED
-    # Several objects exist only after a failover, which takes place when the former is closed: the last one speaks.
-    last = max(attempts, key=lambda attempt: (attempt.ordinal, attempt.key))
     return {
         AttemptStatus.REQUIRES_ACTION: PaymentState.REQUIRES_ACTION,
         AttemptStatus.PENDING: PaymentState.PROCESSING,

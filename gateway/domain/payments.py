@@ -1,7 +1,7 @@
 """The payment and the refund as rows: what was asked, and what the facts make of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gateway.domain.commands import CommandKind
@@ -30,7 +30,12 @@ class NextAction:
     """What the payer must do: visit `redirect_url`, or finish in the browser with `client_secret` (a secret)."""
 
     redirect_url: str = ""
-    client_secret: str = ""
+    client_secret: str = field(default="", repr=False)
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether it may not be stored as it is: some providers put the secret into the URL as well."""
+        return bool(self.client_secret) or "client_secret" in self.redirect_url
 
 
 @dataclass(frozen=True, slots=True)

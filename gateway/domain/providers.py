@@ -21,6 +21,8 @@ class Capabilities:
     """What a provider account can do, as data. Amounts in minor units, windows in seconds.
 
     `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
+    Where it is False, or there is no lookup, absence concludes nothing. `key_window_s`: for how long the provider
+    documents to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -146,9 +148,10 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The lookup itself failed; nothing is known."""
+    """The lookup itself failed; nothing is known. `retry_after_s` where nothing was asked yet, and when it can be."""
 
     failure: str
+    retry_after_s: float | None = None
 
 
 Lookup = Found | Absent | Unreadable
@@ -181,7 +184,7 @@ class ProviderAdapter(Protocol):
         ...
 
     async def lookup(self, payment_id: str, *, timeout_s: float) -> Lookup:
-        """Find the provider's object by our reference, when its id was lost."""
+        """Find the provider's object by our reference, its id being lost; `Absent(False)` where it cannot be."""
         ...
 
     async def close(self) -> None:

@@ -71,8 +71,9 @@ COMMAND_EDGES = MappingProxyType(
         _C.REQUIRES_ACTION: frozenset({_C.SUCCEEDED, _C.FAILED, _C.PENDING}),
         _C.FAILED: frozenset({_C.SUCCEEDED}),
         _C.SUCCEEDED: frozenset({_C.REVERSED}),
-        # Evidence outranks even our proof that nothing was sent; it is announced as a contradiction.
-        _C.NOT_SENT: frozenset({_C.SENDING, _C.SUCCEEDED}),
+        # Evidence of any kind outranks our proof that nothing was sent, and is announced as a contradiction: what the
+        # provider has begun, or refused, must not be claimed again under the same key.
+        _C.NOT_SENT: frozenset({_C.SENDING, _C.SUCCEEDED, _C.FAILED, _C.PENDING, _C.REQUIRES_ACTION}),
         _C.REVERSED: frozenset[CommandState](),
     }
 )

@@ -124,6 +124,11 @@ class Unresolved:
 class Store(Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
+    @property
+    def keeps_secrets(self) -> bool:
+        """Whether it can store a client secret: sealed, or not at all."""
+        ...
+
     async def claim(self, claim: Claim) -> Claimed: ...
 
     async def settle(self, settlement: Settlement) -> SettleOutcome: ...
@@ -165,7 +170,7 @@ class Store(Protocol):
         self, tenant_id: str, payment_id: str, *, after_version: int, limit: int
     ) -> Sequence[HistoryEntry]: ...
 
-    async def take_due(self, *, limit: int, lease_s: float) -> Due:
+    async def take_due(self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()) -> Due:
         """Take live operations whose next attempt is due and whose lease has ended, oldest next attempt first.
 
         Raises each one's epoch, counts the recovery and sets the lease; skips what another process is taking.
@@ -192,9 +197,13 @@ class Store(Protocol):
         """Commit to the inbox; False where the event is there already."""
         ...
 
-    async def take_callbacks(self, *, limit: int, lease_s: float) -> Sequence[TakenCallback]: ...
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()
+    ) -> Sequence[TakenCallback]: ...
 
-    async def change_callback(self, change: CallbackChange) -> bool: ...
+    async def change_callback(self, change: CallbackChange, *, audit: Sequence[AuditRecord] = ()) -> bool:
+        """Write what became of a callback, with its audit, where its epoch still stands; else nothing."""
+        ...
 
     async def number_observations(self) -> int:
         """Run the sequencer once; how many were numbered (0 where the writer numbers directly)."""

@@ -14,6 +14,7 @@ from typing import Any, cast
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from gateway.app.clock import Clock
 from gateway.app.replies import CommandReply
 from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
 from gateway.app.runtime import Runtime
@@ -87,30 +88,42 @@ class Interruption:
 
 
 class StoreWithPoints:
-    """The real store, with points around its claim and its settle."""
+    """The real store, with points around each of its methods."""
 
     def __init__(self, store: Store, interruption: Interruption) -> None:
         self._store = store
         self._interruption = interruption
 
     def __getattr__(self, name: str) -> Any:
-        inner: Callable[..., Any] = getattr(self._store, name)
+        inner: Any = getattr(self._store, name)
+        if not callable(inner):
+            return inner
 
         async def passed(*args: Any, **kwargs: Any) -> Any:
-            step = name if name in ("claim", "settle") else ""
-            await self._interruption.at(f"{step}.before")
+            await self._interruption.at(f"{name}.before")
             result = await inner(*args, **kwargs)
-            if step and self._interruption.point == f"{step}.lost" and not self._interruption.reached.is_set():
+            if self._interruption.point == f"{name}.lost" and not self._interruption.reached.is_set():
                 self._interruption.reached.set()
                 raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the answer to COMMIT was lost")
-            await self._interruption.at(f"{step}.after")
+            await self._interruption.at(f"{name}.after")
             return result
 
         return passed
 
 
+class AccountInstead:
+    """The real account, over an adapter that a test has changed."""
+
+    def __init__(self, account: Account, change: Callable[[Any], Any]) -> None:
+        self._account = account
+        self.adapter = change(account.adapter)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._account, name)
+
+
 class AdapterWithPoints:
-    """The real adapter, with points around its send."""
+    """The real adapter, with points around its send and its looks."""
 
     def __init__(self, adapter: Any, interruption: Interruption) -> None:
         self._adapter = adapter
@@ -125,6 +138,20 @@ class AdapterWithPoints:
         outcome = await self._adapter.execute(*args, **kwargs)
         await self._interruption.at("send.after")
         return outcome
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> Any:
+        """As the adapter's, between two points."""
+        return await self._look(self._adapter.fetch, *args, **kwargs)
+
+    async def lookup(self, *args: Any, **kwargs: Any) -> Any:
+        """As the adapter's, between two points."""
+        return await self._look(self._adapter.lookup, *args, **kwargs)
+
+    async def _look(self, look: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        await self._interruption.at("look.before")
+        found = await look(*args, **kwargs)
+        await self._interruption.at("look.after")
+        return found
 
 
 class AccountWithPoints:
@@ -166,12 +193,37 @@ def accounts_at(sandbox_url: str, *, api_key: str = "sandbox-key-main") -> Accou
     return build_accounts(AccountsSettings((settings,), ACCOUNT))
 
 
-def runtime_on(store: Store, accounts: Accounts, interruption: Interruption | None = None) -> Runtime:
+def blinded(accounts: Accounts, change: Callable[[Any], Any]) -> Accounts:
+    """The real accounts, their adapters seen through `change`."""
+
+    class Changed:
+        def get(self, account_id: str) -> Any:
+            found = accounts.get(account_id)
+            return found and AccountInstead(found, change)
+
+        def route(self, *, provider: str, account_id: str) -> Any:
+            found = accounts.route(provider=provider, account_id=account_id)
+            return found and AccountInstead(found, change)
+
+        def all(self) -> Sequence[Account]:
+            return accounts.all()
+
+    return cast(Accounts, Changed())
+
+
+def runtime_on(
+    store: Store,
+    accounts: Accounts,
+    interruption: Interruption | None = None,
+    *,
+    settings: EngineSettings = BRIEF,
+    clock: Clock | None = None,
+) -> Runtime:
     """A process's insides; with `interruption` the one that will be stopped. Its loops are not started."""
     if interruption is not None:
         store = cast(Store, StoreWithPoints(store, interruption))
         accounts = cast(Accounts, AccountsWithPoints(accounts, interruption))
-    return Runtime(store, accounts, ProtoReplyCodec(), Silence(), BRIEF)
+    return Runtime(store, accounts, ProtoReplyCodec(), Silence(), settings, clock)
 
 
 def caller_of(tenant_id: str) -> Caller:
@@ -206,17 +258,52 @@ async def prepared(kind: str, runtime: Runtime, caller: Caller) -> Callable[[Run
 
 KINDS = ("create", "confirm", "capture", "cancel", "refund")
 
+RESPONSES: dict[str, Any] = {
+    "create": pb.CreatePaymentResponse,
+    "confirm": pb.ConfirmPaymentResponse,
+    "capture": pb.CapturePaymentResponse,
+    "cancel": pb.CancelPaymentResponse,
+    "refund": pb.RefundPaymentResponse,
+}
+"""What each kind of command answers with."""
+
 EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "cancel": "void", "refund": "refund"}
 """The one effect that a command of each kind must have at the provider, however often it was interrupted."""
 
 
-async def outlive_leases(database_url: str) -> None:
-    """Let a lease's time pass for every operation that is held: the test moves its times instead of waiting."""
+async def outlive_leases(database_url: str, *, seconds: float = LEASE_S) -> None:
+    """Let time pass for everything that is held, a lease's at least: the test moves its times, and waits not."""
     columns = ("claimed_time_us", "lease_until_us", "next_attempt_us", "last_send_us")
-    earlier = ", ".join(f"{column} = {column} - {int(LEASE_S * 1_000_000)}" for column in columns)
+    earlier = ", ".join(f"{column} = {column} - {int(seconds * 1_000_000)}" for column in columns)
+    await change(database_url, f"UPDATE operations SET {earlier} WHERE lease_until_us IS NOT NULL")
+    await change(
+        database_url, "UPDATE callbacks SET lease_until_us = 1, next_attempt_us = 1 WHERE lease_until_us IS NOT NULL"
+    )
+
+
+async def make_due(database_url: str, *, aged_s: float = 0.0) -> None:
+    """Let the pause of everything pass that is live and that nobody holds, and `aged_s` since it was claimed."""
+    aged = f"claimed_time_us = claimed_time_us - {int(aged_s * 1_000_000)}"
+    await change(
+        database_url,
+        f"UPDATE operations SET next_attempt_us = 1, {aged} WHERE lease_until_us IS NULL AND next_attempt_us > 1",
+    )
+
+
+async def rows(database_url: str, statement: str, **values: Any) -> Sequence[Any]:
+    """What a reader beside the gateway sees."""
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        found = (await connection.execute(text(statement), values)).all()
+    await engine.dispose()
+    return found
+
+
+async def change(database_url: str, statement: str) -> None:
+    """What time, or a person with the database's password, does."""
     engine = create_async_engine(database_url)
     async with engine.begin() as connection:
-        await connection.execute(text(f"UPDATE operations SET {earlier} WHERE state = 'SENDING'"))
+        await connection.execute(text(statement))
     await engine.dispose()
 
 

@@ -2,13 +2,11 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.domain.errors import ObolError
 from gateway.verification import verify
-from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import SandboxSettings
@@ -17,6 +15,7 @@ from tests.crash.rig import (
     EFFECT,
     KINDS,
     POINTS,
+    RESPONSES,
     Interruption,
     SimulatedCrash,
     accounts_at,
@@ -28,14 +27,6 @@ from tests.crash.rig import (
     runtime_on,
 )
 from tests.databases import postgresql_url, sqlite_url
-
-RESPONSES: dict[str, Any] = {
-    "create": pb.CreatePaymentResponse,
-    "confirm": pb.ConfirmPaymentResponse,
-    "capture": pb.CapturePaymentResponse,
-    "cancel": pb.CancelPaymentResponse,
-    "refund": pb.RefundPaymentResponse,
-}
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])

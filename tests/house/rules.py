@@ -26,7 +26,15 @@ LONG: dict[str, str] = {}
 # The verifiers, and what they are made of: light modules without an SDK or a client.
 SIDECAR_MAY_IMPORT = r"providers\.(?:callbacks|secret|strict_json|\w+\.callbacks)\b"
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
-PRINTERS = ("gateway/cli", "gateway/demo", "bench/", "proto/generate.py", "tests/torture/", "tests/model/")
+PRINTERS = (
+    "gateway/cli",
+    "gateway/demo",
+    "bench/",
+    "proto/generate.py",
+    "tests/torture/",
+    "tests/model/",
+    "tests/fuzz/",
+)
 MONEY = tuple(f"gateway/domain/{name}" for name in ("money", "movements", "payments", "derivation"))
 MONEY_NAME = re.compile(r"(?:^|_)(?:amount|minor|money|captured|refunded|refundable|disputed|authorized)(?:_|$)")
 INEXACT = {"float", "Decimal"}

@@ -1,9 +1,11 @@
 """A gateway with everything real but the process boundary: what the integration tests talk to."""
 
 import asyncio
+import base64
 import json
+import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from gateway.config import (
     GrpcSection,
     MetricsSection,
     ProviderSection,
+    SecretsSection,
     Settings,
 )
 from gateway.main import serving
@@ -37,6 +40,9 @@ from simulators.sandbox.server import running
 from simulators.sandbox.settings import SandboxSettings
 
 WAIT_S_MAX = 20.0
+
+SEALING_KEYS = (SecretStr(f"tests:{base64.b64encode(secrets.token_bytes(32)).decode()}"),)
+"""PostgreSQL's; SQLite makes its own."""
 
 QUICK = EngineSettings(
     recovery_poll_s=0.05,
@@ -74,6 +80,7 @@ class House:
     payments: "payment_gateway_pb2_grpc.PaymentGatewayAsyncStub"
     observations: "billing_observation_pb2_grpc.BillingObservationAsyncStub"
     callbacks: "provider_callbacks_pb2_grpc.ProviderCallbacksAsyncStub"
+    target: str
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
@@ -182,26 +189,39 @@ async def open_house(
     engine: EngineSettings = QUICK,
     sandbox_url: str = "",
     hang_seconds: float = 5.0,
+    sealing_keys: Sequence[SecretStr] = SEALING_KEYS,
+    **account: Any,
 ) -> AsyncIterator[House]:
-    """A gateway on `database_url` and a sandbox of its own (or the one at `sandbox_url`)."""
+    """A gateway on `database_url`, and a sandbox of its own or the one at `sandbox_url`; `account` has settings."""
     # A Unix socket's path is short by law; a test's folder is not.
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         sandbox = running(SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds))
         async with sandbox as own_url:
             address = unix(Path(short) / "g", "grpc.unix_socket")
-            settings = _settings(database_url, sandbox_url or own_url, folder, Path(short) / "g", engine)
+            settings = _settings(
+                database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, tuple(sealing_keys), account
+            )
             async with serving(settings, address), grpc.aio.insecure_channel(address.target) as channel:
                 yield House(
                     payments=payment_gateway_pb2_grpc.PaymentGatewayStub(channel),
                     observations=billing_observation_pb2_grpc.BillingObservationStub(channel),
                     callbacks=provider_callbacks_pb2_grpc.ProviderCallbacksStub(channel),
+                    target=address.target,
                     sandbox_url=own_url,
                     sandbox_dir=folder / "sandbox",
                     database_url=database_url,
                 )
 
 
-def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, engine: EngineSettings) -> Settings:
+def _settings(
+    database_url: str,
+    sandbox_url: str,
+    folder: Path,
+    socket: Path,
+    engine: EngineSettings,
+    sealing_keys: tuple[SecretStr, ...],
+    own: dict[str, Any],
+) -> Settings:
     account = ProviderSection(
         provider="sandbox",
         base_url=sandbox_url,
@@ -209,12 +229,14 @@ def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, e
         webhook_secrets=(SecretStr("sandbox-signing-main"),),
         merchant_id="acct_main",
         default=True,
+        **own,
     )
     return Settings(
         data_dir=folder,
         database=DatabaseSection(url=SecretStr(database_url)),
         grpc=GrpcSection(unix_socket=socket),
         metrics=MetricsSection(enabled=False),
+        secrets=SecretsSection(sealing_keys=sealing_keys if database_url.startswith("postgresql") else ()),
         providers={"acct_main": account},
         engine=engine,
     )

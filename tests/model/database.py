@@ -34,7 +34,7 @@ class Database:
             state=CommandState.SENDING,
             lease=bounds.lease,
             quiet=bounds.send_window + bounds.flight,
-            young=bounds.resend_age,
+            young=bounds.young(by_age=Rule.RESEND_AGE in self._rules, by_window=Rule.KEY_WINDOW in self._rules),
         )
         holder = Worker(Phase.READY, row, left=bounds.send_window, seen=self._reserving(state, row))
         sums = state.sums

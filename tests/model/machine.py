@@ -32,6 +32,7 @@ class Obol:
             for number in range(bounds.commands)
         }
         self._fenced = {Rule.EPOCH_FENCE, Rule.START_RESEND_FENCE} <= self._rules
+        self._resends_end = bool({Rule.RESEND_AGE, Rule.KEY_WINDOW} & self._rules)
         self._memory_after_effect = bounds.key_window if Assumption.KEYS_ARE_KEPT in self._assumed else 1
 
     def start(self) -> State:
@@ -223,10 +224,7 @@ class Obol:
 
     def _absent(self, state: State, number: int, worker: Worker, name: str) -> Iterator[Next]:
         later = _with(state, number, _ended(worker, Outcome.NOTHING))
-        if not self._bounds.consistent and Rule.CONSISTENT_LOOK in self._rules:
-            yield Step(f"{name} absent by a search says nothing", False, later)
-            return
-        if worker.young or Rule.RESEND_AGE not in self._rules:
+        if worker.young or not self._resends_end:
             resending = self._database.start_resend(state, number)
             if resending is None:
                 yield Step(f"{name} may not resend: it holds it no more", False, _with(state, number, IDLE))
@@ -235,6 +233,9 @@ class Obol:
             lost = _with(resending, number, IDLE)
             yield Step(f"{name} start_resend, and the COMMIT's answer is lost", True, lost)
             yield Step(f"{name} is not admitted", True, later)
+            return
+        if not self._bounds.consistent and Rule.CONSISTENT_LOOK in self._rules:
+            yield Step(f"{name} absent by a search says nothing", False, later)
             return
         counts = worker.absence_counts if Rule.LOOK_BEGUN in self._rules else not state.rows[worker.row].quiet
         if counts or Rule.LONGEST_FLIGHT not in self._rules:

@@ -22,6 +22,7 @@ class Rule(StrEnum):
     START_RESEND_LEASE = "start_resend while the lease runs"
     LAST_SEND_MOVES = "last_send moves before a resend"
     RESEND_AGE = "resend below resend_age_max"
+    KEY_WINDOW = "resend inside the key window less its margin"
     SENT_NEVER_FALLS = "sent never falls"
     ELSE_UNKNOWN = "everything else is UNKNOWN"
     EVIDENCE_ONLY = "UNKNOWN ends on evidence"
@@ -63,7 +64,8 @@ PLACES: Mapping[Rule, str] = MappingProxyType(
         Rule.START_RESEND_FENCE: "store/recovery.py start_resend, _held",
         Rule.START_RESEND_LEASE: "store/recovery.py start_resend",
         Rule.LAST_SEND_MOVES: "store/recovery.py start_resend (last_send_us)",
-        Rule.RESEND_AGE: "app/recovery.py Recovery._may_resend",
+        Rule.RESEND_AGE: "app/recovery.py Recovery._may_resend (resend_age_s_max)",
+        Rule.KEY_WINDOW: "app/recovery.py Recovery._may_resend (window_s)",
         Rule.SENT_NEVER_FALLS: "app/verdicts.py classify(resend=True), app/recovery.py _unresolved",
         Rule.ELSE_UNKNOWN: "app/verdicts.py classify",
         Rule.EVIDENCE_ONLY: "domain/states.py COMMAND_EDGES, app/recovery.py _wait",

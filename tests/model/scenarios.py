@@ -23,6 +23,10 @@ CREATE_AS_SET = Bounds(commands=1, workers=3, flight=3, orphans=3, resend_age=5,
 
 CREATE_LONG_MEMORY = Bounds(resend_age=2, forgets=False)
 CREATE_BY_SEARCH = Bounds(resend_age=4, key_window=6, consistent=False)
+CREATE_BY_SEARCH_SHORT = Bounds(commands=1, resend_age=8, key_window=4, consistent=False)
+CREATE_BY_SEARCH_FORGETFUL = Bounds(commands=1, resend_age=2, key_window=4, key_window_said=10, consistent=False)
+"""A search cannot tell that the first send arrived: all that makes a second one harmless is the provider's key."""
+
 REFUND_60_60 = Bounds(kind=Kind.REFUND)
 REFUND_40_40 = Bounds(kind=Kind.REFUND, amounts=(40, 40), forgets=False, resend_age=1, orphans=1)
 REFUND_50_50_50 = Bounds(
@@ -37,6 +41,8 @@ WORLDS: Mapping[str, Bounds] = MappingProxyType(
         "create, one key, three processes, durations in their real order": CREATE_AS_SET,
         "create, a provider that never forgets a key": CREATE_LONG_MEMORY,
         "create, a provider with a search only": CREATE_BY_SEARCH,
+        "create, a search only, a key window shorter than the resend age": CREATE_BY_SEARCH_SHORT,
+        "create, a search only, a key that is forgotten sooner than documented": CREATE_BY_SEARCH_FORGETFUL,
         "two refunds of 60 on 100": REFUND_60_60,
         "two refunds of 40 on 100": REFUND_40_40,
         "two captures of 60 on 100": CAPTURE_60_60,
@@ -63,6 +69,8 @@ _SHOWN_BY = {
     Rule.REOPEN: CREATE_ONE_KEY,
     Rule.CONSISTENT_LOOK: CREATE_BY_SEARCH,
     Rule.EVIDENCE_ONLY: CREATE_BY_SEARCH,
+    Rule.RESEND_AGE: CREATE_BY_SEARCH_FORGETFUL,
+    Rule.KEY_WINDOW: CREATE_BY_SEARCH_SHORT,
     Rule.RESERVATION: REFUND_60_60,
     Rule.RESERVED_WHILE_UNKNOWN: REFUND_60_60,
     Rule.CONDITIONAL_CLAIM: REFUND_60_60,
@@ -72,7 +80,7 @@ _SHOWN_BY = {
 """The world in which a rule is missed; CREATE where none is named."""
 
 SECOND_BELTS: Mapping[Rule, Bounds] = MappingProxyType(
-    {Rule.LEASE: Bounds(commands=1, resend_age=3, key_window=5), Rule.RESEND_AGE: CREATE, Rule.EXCLUSIVE: CAPTURE_60_60}
+    {Rule.LEASE: Bounds(commands=1, resend_age=3, key_window=5), Rule.EXCLUSIVE: CAPTURE_60_60}
 )
 """Rules without which nothing breaks, as long as the others hold, and the world that was searched for it."""
 
@@ -115,8 +123,11 @@ HOLD_ALL_THE_SAME = MappingProxyType(
             frozenset({Rule.NEVER_AFTER_NOT_SENT, Rule.NEVER_AFTER_UNKNOWN, Rule.UNIQUE_KEY}),
             live=False,
         ),
+        "a resend at any age, where a look sees every write": Scenario(
+            CREATE, frozenset({Rule.RESEND_AGE, Rule.KEY_WINDOW})
+        ),
     }
 )
-"""Rules of the caller that may be broken where something else holds."""
+"""Rules that may be broken where something else holds."""
 
 BOTH_CAPTURE_GUARDS_OFF = Scenario(CAPTURE_60_60, frozenset({Rule.EXCLUSIVE, Rule.RESERVATION}), live=False)

@@ -111,8 +111,9 @@ class Bounds:
     """How large the world is; durations in ticks.
 
     `waits`: a caller takes a fresh key after NOT_SENT only when no call of its is out. `order_unique`: the order was
-    declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never. `consistent`: a
-    look sees every earlier write, else it may miss any. `amounts` of the commands out of `total` (refund, capture).
+    declared unique. `forgets`: the provider forgets a key `key_window` after the effect, else never; `key_window_said`
+    is what it documents, where that is another. `consistent`: a look sees every earlier write, else it may miss any, or
+    there is none. `amounts` of the commands out of `total` (refund, capture).
     `orphans`: requests on their way that nobody waits for; one more is lost. `faults`: whether any can happen.
     """
 
@@ -124,6 +125,7 @@ class Bounds:
     flight: int = 1
     resend_age: int = 2
     key_window: int = 4
+    key_window_said: int = 0
     pause: int = 1
     forgets: bool = True
     consistent: bool = True
@@ -137,7 +139,22 @@ class Bounds:
     def __post_init__(self) -> None:
         if not self.send_window < self.lease:
             raise ValueError("the send window is shorter than the lease")
-        # At the latest: taken at resend_age - 1, start_resend at the lease's last tick, sent at the window's, landed.
-        latest = (self.resend_age - 1) + (self.lease - 1) + (self.send_window - 1) + self.flight
-        if not latest < self.key_window:
-            raise ValueError("a resend that starts in time must land inside the key window")
+        if self.key_window_said and not self.resend_age + self.margin <= self.key_window:
+            raise ValueError(
+                "where a provider forgets sooner than it says, the resend age alone keeps inside its window"
+            )
+
+    @property
+    def margin(self) -> int:
+        """The longest from a resend's being judged to its landing, plus one.
+
+        At the latest: taken one tick before its age ends, start_resend at the lease's last tick, sent at the window's.
+        """
+        return (self.lease - 1) + (self.send_window - 1) + self.flight
+
+    def young(self, *, by_age: bool, by_window: bool) -> int:
+        """For how many ticks after its claim an operation may be sent again; 0 where nothing limits it."""
+        limits = [self.resend_age] if by_age else []
+        if by_window:
+            limits.append((self.key_window_said or self.key_window) - self.margin)
+        return min(limits, default=0)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from gateway.domain.storage import Store
-from store import open_store
+from store import Sealing, fresh_key, open_store
 from tests import databases
 
 ENGINES = ("sqlite", "postgresql")
+SEALING = Sealing([fresh_key()])
 
 
 @pytest.fixture(params=ENGINES)
@@ -40,7 +41,7 @@ def sqlite(tmp_path: Path) -> str:
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     """An open store on a fresh database."""
-    opened = await open_store(url)
+    opened = await open_store(url, sealing=SEALING)
     yield opened
     await opened.close()
 
@@ -48,6 +49,6 @@ async def store(url: str) -> AsyncIterator[Store]:
 @pytest.fixture
 async def beside(url: str, store: Store) -> AsyncIterator[Store]:
     """A second store on the same database, as another replica would have it."""
-    opened = await open_store(url)
+    opened = await open_store(url, sealing=SEALING)
     yield opened
     await opened.close()

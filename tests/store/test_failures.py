@@ -15,7 +15,7 @@ from store import database as unit_of_work
 from store import migrate, open_store
 from store.failures import Contended, translated
 from store.postgresql_database import PostgresqlDatabase
-from store.sqlite_database import SqliteDatabase, wall_clock_us
+from store.sqlite_database import SqliteDatabase, SteadyClock
 from tests.store import making
 from tests.store.acting import captured
 from tests.store.looking import census, connect, connect_sqlite, value
@@ -91,7 +91,7 @@ async def a_database(url: str) -> PostgresqlDatabase | SqliteDatabase:
         await migrate.upgrade(url)
         return SqliteDatabase(
             parsed,
-            clock_us=wall_clock_us,
+            clock_us=SteadyClock(),
             pool_size=2,
             checkout_timeout_s=1,
             busy_timeout_s=0.3,

@@ -59,6 +59,19 @@ async def test_a_callback_comes_again_after_its_lease_and_its_wait(store: Store)
     assert third.state is CallbackState.WAITING
 
 
+async def test_what_became_of_a_callback_is_audited_once(store: Store, url: str) -> None:
+    """With the change, by whoever holds it: one that was relieved writes neither."""
+    await store.receive_callback(making.callback(), making.audit())
+    (taken,) = await store.take_callbacks(limit=1, lease_s=-1.0)
+    (again,) = await store.take_callbacks(limit=1, lease_s=30)
+    before = await value(url, "SELECT count(*) FROM audit")
+    stale = CallbackChange(taken.callback.callback_id, taken.epoch, CallbackState.APPLIED)
+    assert not await store.change_callback(stale, audit=[making.audit()])
+    assert await value(url, "SELECT count(*) FROM audit") == before
+    assert await store.change_callback(replace(stale, expected_epoch=again.epoch), audit=[making.audit()])
+    assert await value(url, "SELECT count(*) FROM audit") == before + 1
+
+
 async def test_a_callback_that_is_done_is_kept_and_left_alone(store: Store, url: str) -> None:
     """IGNORED is final: the row stays, and is never taken."""
     await store.receive_callback(making.callback(), making.audit())

@@ -14,6 +14,19 @@ from tests.store.acting import captured, claimed, unknown
 from tests.store.looking import census, connect, rows, value
 
 
+async def test_an_account_that_has_its_share_is_left_out(store: Store) -> None:
+    """Neither its operations nor its callbacks are taken; the others' are."""
+    for account_id in ("hanging", "well"):
+        claim = making.create_claim(making.payment(account_id=account_id), lease_s=-1.0)
+        await store.claim(replace(claim, operation=replace(claim.operation, account_id=account_id)))
+        await store.receive_callback(making.callback(account_id=account_id), making.audit())
+    due = await store.take_due(limit=9, lease_s=30, except_accounts=["hanging"])
+    assert [o.account_id for o in due.operations] == ["well"]
+    taken = await store.take_callbacks(limit=9, lease_s=30, except_accounts=["hanging", "other"])
+    assert [each.callback.account_id for each in taken] == ["well"]
+    assert len((await store.take_due(limit=9, lease_s=30)).operations) == 1
+
+
 async def test_a_claim_whose_process_died_is_found_when_its_lease_ends(store: Store) -> None:
     """A live operation comes due with its lease, once, under a higher epoch."""
     claim = making.create_claim(lease_s=0.2, send_window_s=0.1)

@@ -257,7 +257,7 @@ class _Story:
             except GatewayError as error:
                 if not error.safe_to_retry:
                     return
-            await asyncio.sleep(0.05 + chance.random() * 0.4)
+            await asyncio.sleep(0.03 + chance.random() * 0.25)
             if self._billing.stopping and chance.random() < 0.5:
                 return
 

@@ -97,7 +97,7 @@ class PostgresqlDatabase:
                 f"SELECT pg_sleep({chance.random() * 1.5}); COMMIT",
             )
         mode = chance.choice(("immediate", "fast"))
-        await asyncio.to_thread(_restart, mode)
+        await asyncio.to_thread(restart, mode)
         return f"server restarted ({mode})"
 
     async def _run(self, name: str, statement: str) -> str:
@@ -117,7 +117,8 @@ _AS_USER = (
 )
 
 
-def _restart(mode: str) -> None:
+def restart(mode: str) -> None:
+    """Stop this process's PostgreSQL ("immediate": as a power failure would) and start it again."""
     server = databases.postgresql_server()
     # pg_ctl refuses to run as root; the server has a user of its own there.
     user = server.system_user or ""

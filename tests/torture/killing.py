@@ -13,7 +13,7 @@ from tests.torture.processes import Process
 from tests.torture.relay import POINTS, Trap
 from tests.torture.site import HANG_S, PAUSE_S, Site
 
-WAIT_S = 0.8
+WAIT_S = 0.5
 """How long a trap may stay empty before the process is killed where it stands."""
 VERBS = ("any", "any", "any", "payments", "confirm", "capture", "cancel", "refunds", "lookup", "lookup")
 

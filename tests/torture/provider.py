@@ -76,6 +76,16 @@ class Provider:
                 return
             after = f"&after={page['data'][-1]['id']}"
 
+    async def last_event(self) -> dict[str, Any]:
+        """The newest event of the provider's list."""
+        after = ""
+        while True:
+            page = await self._ask("GET", f"/v1/events?limit={PAGE}{after}")
+            if not page["has_more"]:
+                newest: dict[str, Any] = page["data"][-1]
+                return newest
+            after = f"&after={page['data'][-1]['id']}"
+
     async def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, refused_is_fine: bool = False
     ) -> dict[str, Any]:

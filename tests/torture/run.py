@@ -38,8 +38,14 @@ from tests.torture.weather import Weather
 CLIENTS = 14
 CLIENT_PAUSE_S = 0.15
 CHANNELS = 4
-CHANNEL_OPTIONS = (("grpc.max_reconnect_backoff_ms", 300), ("grpc.initial_reconnect_backoff_ms", 50))
-ALIVE_S = {"sqlite": 0.15, "postgresql": 0.8}
+CHANNEL_OPTIONS = (
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.initial_reconnect_backoff_ms", 20),
+    ("grpc.min_reconnect_backoff_ms", 20),
+)
+"""A gateway lives for a moment: whoever is slow to notice that it is back sends it nothing before it dies."""
+
+ALIVE_S = {"sqlite": 0.1, "postgresql": 0.35}
 """How long a gateway is let live. With one gateway every kill is an outage, so that more of it only costs time."""
 LEAVE_S_MAX = 90.0
 CATCH_UP_S_MAX = 30.0

@@ -80,8 +80,8 @@ class Site:
         relay_ports, self._sidecar_ports = rest[:gateways], rest[gateways:]
         self.relays = [Relay(port, self.sandbox_port) for port in relay_ports]
         self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed)
-        targets = [f"{HOST}:{port}" for port in self._gateway_ports]
-        self.target = f"ipv4:{','.join(targets)}"
+        self.targets = [f"{HOST}:{port}" for port in self._gateway_ports]
+        self.target = f"ipv4:{','.join(self.targets)}"
         self.sandbox = self._process("sandbox", "sandbox", *self._sandbox_arguments(callbacks_port))
         self.gateways = [
             self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
@@ -96,6 +96,11 @@ class Site:
     def processes(self) -> list[Process]:
         """All of them."""
         return [self.sandbox, *self.gateways, *self.sidecars]
+
+    @property
+    def sidecar_urls(self) -> list[str]:
+        """Where this run's provider would call back, past the relay."""
+        return [f"http://{HOST}:{port}/webhooks/sandbox/{ACCOUNT}" for port in self._sidecar_ports]
 
     @property
     def effect_log(self) -> Path:

@@ -58,10 +58,20 @@ class Books:
             return 0
         return self.total(K.AUTHORIZATION, S.SUCCEEDED) - self.total(K.CAPTURE, S.SUCCEEDED, S.REVERSED)
 
+    @property
+    def taken_back(self) -> bool:
+        """Whether all that was captured, by every try, was reversed: the object can be tried anew."""
+        captured, held = self.total(K.CAPTURE, S.SUCCEEDED), self.capturable_minor
+        return not captured and not held and self.total(K.CAPTURE, S.REVERSED) > 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the payer must act."""
+        return bool(self.attempts) and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION
+
     def snapshot(self) -> Snapshot:
         """The object as it is now."""
         account, terms = self.payment.account_id, self.payment.terms
-        waits = bool(self.attempts) and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION
         return Snapshot(
             account_id=account,
             provider_payment_id=self.object_id,
@@ -76,7 +86,7 @@ class Books:
             ),
             payment_id=self.payment.payment_id,
             tenant_id=self.payment.tenant_id,
-            next_action=NextAction("https://bank.example/3ds") if waits else None,
+            next_action=NextAction("https://bank.example/3ds") if self.waits else None,
         )
 
     def execute(self, operation: Operation, outcome: AttemptStatus = AttemptStatus.SUCCEEDED) -> Outcome:
@@ -91,7 +101,8 @@ class Books:
                     self._attempt(operation, outcome)
             case CommandKind.CONFIRM:
                 last = self.attempts[-1].status if self.attempts else AttemptStatus.FAILED
-                live = last in (AttemptStatus.PENDING, AttemptStatus.SUCCEEDED)
+                paid = last is AttemptStatus.SUCCEEDED and not self.taken_back
+                live = last is AttemptStatus.PENDING or paid
                 if not self.made or live or self.closure is not Closure.OPEN:
                     return Declined(REFUSED)
                 self._abandon()

@@ -108,6 +108,12 @@ class Settling(RuleBasedStateMachine):
         with suppress(GuardRefused):
             self.desk.claim_again(operation)
 
+    @precondition(lambda self: self.operations(CommandState.NOT_SENT))
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def what_was_held_for_not_sent_is_begun(self, data: st.DataObject, outcome: AttemptStatus) -> None:
+        """The provider said that it did nothing, and did it all the same: only evidence can tell."""
+        self.came_late |= isinstance(self.books.execute(self.drawn(data, CommandState.NOT_SENT), outcome), Answered)
+
     @precondition(lambda self: self.operations(CommandState.UNKNOWN))
     @rule(data=st.data(), outcome=OUTCOMES)
     def recovery_resends(self, data: st.DataObject, outcome: AttemptStatus) -> None:
@@ -248,6 +254,12 @@ class Settling(RuleBasedStateMachine):
         assert replayed == rows
 
     @invariant()
+    def what_shows_in_the_books_is_not_held_for_not_sent(self) -> None:
+        payment = self.desk.payment
+        for operation in self.operations(CommandState.NOT_SENT):
+            assert verdict_of_facts(operation, payment.facts, payment.terms.confirmation_method) is None
+
+    @invariant()
     def a_foreign_refund_is_adopted_once(self) -> None:
         refunds = self.desk.aggregate.refunds
         booked = {m.provider_movement_id: m for m in self.desk.payment.facts.movements if m.kind is K.REFUND}
@@ -280,6 +292,10 @@ class Settling(RuleBasedStateMachine):
         payment = self.desk.payment
         if not payment.reserved_capture_minor and payment.state is not PaymentState.UNKNOWN:
             assert payment.capturable_minor == max(0, self.books.capturable_minor)
+        open_and_unpaid = self.books.closure is Closure.OPEN and not payment.sums.captured_minor
+        if self.books.waits and open_and_unpaid and payment.state is not PaymentState.UNKNOWN:
+            assert payment.state is PaymentState.REQUIRES_ACTION
+            assert payment.next_action is not None
         assert payment.sums.captured_minor == self.books.total(K.CAPTURE, S.SUCCEEDED)
         assert payment.sums.refunded_minor == self.books.total(K.REFUND, S.PENDING, S.SUCCEEDED)
 

@@ -1,5 +1,6 @@
 """State is derived: one state for every combination of facts, by the published precedence, and money by sums."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -189,6 +190,28 @@ def test_money_after_a_failure_is_seen() -> None:
 def test_a_capture_that_was_taken_back_is_a_failure() -> None:
     """REVERSED after SUCCEEDED: nothing is captured any more, and another method may be tried."""
     assert state_of(moved(K.CAPTURE, S.SUCCEEDED), moved(K.CAPTURE, S.REVERSED)) is P.FAILED
+
+
+@given(history=histories(), status=st.sampled_from([AttemptStatus.REQUIRES_ACTION, AttemptStatus.PENDING]))
+def test_a_later_try_outranks_money_that_came_and_went(history: list[Facts], status: AttemptStatus) -> None:
+    """With no money held, moved or on its way, the last try at an open object tells the state, whatever was before."""
+    facts = known_after(history)
+    gone = tuple(
+        replace(m, status=S.REVERSED if m.kind is K.CAPTURE else S.EXPIRED)
+        for m in facts.movements
+        if m.kind in (K.CAPTURE, K.AUTHORIZATION)
+    )
+    again = Attempt(ACCOUNT, OBJECT, 4, status, operation_id="op_3")
+    after = Facts(gone).merge(Facts((), (*facts.attempts, again), (ProviderObject(ACCOUNT, OBJECT),)))
+    expected = P.REQUIRES_ACTION if status is AttemptStatus.REQUIRES_ACTION else P.PROCESSING
+    assert state_of(after) is expected
+
+
+def test_money_that_the_last_try_lost_is_not_a_later_try() -> None:
+    """A stale view of the try whose capture was taken back does not hide that: FAILED."""
+    capture = Movement(ACCOUNT, K.CAPTURE, "c", 100, "USD", S.REVERSED, operation_id="op_1")
+    stale = Attempt(ACCOUNT, OBJECT, 1, AttemptStatus.PENDING, operation_id="op_1")
+    assert state_of(Facts((capture,), (stale,), (ProviderObject(ACCOUNT, OBJECT),))) is P.FAILED
 
 
 def test_a_provider_that_says_yes_without_money_is_at_work() -> None:

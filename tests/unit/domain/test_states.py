@@ -62,7 +62,7 @@ def test_states_of_two_axes_do_not_mix() -> None:
         (C.REQUIRES_ACTION, {C.SUCCEEDED, C.FAILED, C.PENDING}),
         (C.FAILED, {C.SUCCEEDED}),
         (C.SUCCEEDED, {C.REVERSED}),
-        (C.NOT_SENT, {C.SENDING, C.SUCCEEDED}),
+        (C.NOT_SENT, {C.SENDING, C.SUCCEEDED, C.FAILED, C.PENDING, C.REQUIRES_ACTION}),
         (C.REVERSED, set()),
     ],
 )

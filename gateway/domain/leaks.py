@@ -1,0 +1,51 @@
+"""What must never be at rest: card numbers, credentials and client secrets, as they look in any text.
+
+`leaks` names what a text holds and never repeats it. It is right about keys and client secrets, which say what they
+are; a number with a card's length, prefix and check digit is a card number until somebody has looked: one in a few
+hundred of a caller's order numbers may look like one, too.
+"""
+
+import re
+from collections.abc import Iterator
+
+_SECRETS = (
+    ("a secret key", re.compile(r"\b(?:[sr]k_(?:live|test)_|whsec_|sandbox-(?:key|signing)-)[A-Za-z0-9]{4,}")),
+    ("an access token", re.compile(r"\bA21AA[\w-]{20,}|\b(?i:bearer)\s+[A-Za-z0-9._~+/-]{16,}")),
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")),
+    (
+        "a client secret",
+        re.compile(
+            r'\b(?:pi|seti|src|cs)_\w{4,}_secret_\w{4,}|\bssec_\w{4,}|"client_secret"\s*:\s*"(?!sealed:)[^"]', re.A
+        ),
+    ),
+)
+_NUMBER = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w.-])", re.A)
+# The prefixes and lengths that schemes issue; every other run of digits is no card.
+_CARD = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"
+    r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"
+    r"|3[47]\d{13}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}"
+    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}",
+    re.A,
+)
+_SUSPECT = re.compile(r"secret|[sr]k_|whsec|sandbox-|A21AA|PRIVATE|ssec_|[Bb]earer|BEARER|\d[ -]?(?:\d[ -]?){11}\d")
+
+
+def leaks(text: str) -> Iterator[str]:
+    """What `text` holds that must not be there, each kind once."""
+    if _SUSPECT.search(text) is None:
+        return
+    for kind, pattern in _SECRETS:
+        if pattern.search(text):
+            yield kind
+    if any(_is_card(re.sub(r"[ -]", "", number.group())) for number in _NUMBER.finditer(text)):
+        yield "a card number"
+
+
+def _is_card(digits: str) -> bool:
+    return _CARD.fullmatch(digits) is not None and _luhn(digits)
+
+
+def _luhn(digits: str) -> bool:
+    doubled = sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (doubled + sum(int(digit) for digit in digits[-1::-2])) % 10 == 0

@@ -1,0 +1,268 @@
+"""A database that dies, deadlocks, fills up, or loses the answer to a COMMIT, under a gateway that goes on paying.
+
+Nothing that was acknowledged is lost, the provider is called for nothing that is not committed, and once the database
+is well the gateway serves again within seconds.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.app.replies import CommandReply
+from gateway.app.requests import CreatePayment
+from gateway.domain.errors import ObolError, Sent, Unavailable
+from gateway.verification import verify
+from obol.v1 import payment_gateway_pb2 as pb
+from obol.v1 import payment_pb2
+from simulators.sandbox.server import running
+from simulators.sandbox.settings import SandboxSettings
+from store import open_store
+from tests.crash.rig import (
+    BRIEF,
+    Interruption,
+    accounts_at,
+    caller_of,
+    change,
+    effects_of,
+    outlive_leases,
+    resolve,
+    rows,
+    runtime_on,
+)
+from tests.databases import postgresql_url, sqlite_url
+from tests.faults.wire import Wire
+from tests.integration.house import QUICK, House, State, open_house, refused
+from tests.store.looking import connect_sqlite
+from tests.torture.database import restart
+
+pytestmark = pytest.mark.slow
+
+CALLER = caller_of("t1")
+READY_S_MAX = 5.0
+BRISK = replace(QUICK, send_window_s=0.5, provider_timeout_s=1.0, lease_s=1.6, settle_retry_s=5.0)
+
+
+@asynccontextmanager
+async def wired(tmp_path: Path, engine: Any = BRISK) -> AsyncIterator[tuple[House, Wire]]:
+    """A gateway whose PostgreSQL is behind a wire; in the end everything is resolved and every invariant holds."""
+    url = postgresql_url()
+    behind, _, host = url.partition("?host=")
+    (tmp_path / "w").mkdir()
+    wire = Wire(tmp_path / "w", Path(host))
+    await wire.open()
+    try:
+        async with open_house(f"{behind}?host={wire.folder}", tmp_path, engine=engine) as house:
+            yield house, wire
+    finally:
+        wire.close()
+    report = await verify(url, effect_log=house.sandbox_dir / "effects.jsonl", healed=True)
+    assert report.violations == []
+    assert report.unresolved == 0
+
+
+async def test_a_claim_whose_commit_was_not_heard_of_is_not_sent_and_not_lost(tmp_path: Path) -> None:
+    """Nobody knows whether it is claimed: the caller is told to repeat, nothing is sent; repeated, it is done once."""
+    async with wired(tmp_path) as (house, wire):
+        await house.create("warm")
+        wire.lose(b"claim-key")
+        error = await refused(house.create("claim-key"))
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
+        assert (error.sent, error.safe_to_retry) == ("MAYBE", "true")
+        assert wire.lost == 1
+        assert len(house.effects()) == 1  # the one that warmed up
+        payment = await again_until_answered(lambda: house.create("claim-key"))
+        await house.until(payment.payment_id, State.PAYMENT_STATE_CAPTURED)
+        assert len(house.effects()) == 2
+
+
+async def test_a_settle_whose_commit_was_not_heard_of_is_answered_as_it_stands(tmp_path: Path) -> None:
+    """The answer is recorded, and nobody heard: the gateway looks, and the caller gets the one reply there is."""
+    async with wired(tmp_path) as (house, wire):
+        await house.create("warm")
+        wire.lose(b"COMMAND_CONCLUDED")
+        payment = await house.create("settle-key")
+        assert wire.lost == 1
+        assert payment.state == State.PAYMENT_STATE_CAPTURED
+        again = await house.create("settle-key")
+        assert again == payment
+        assert len(house.effects()) == 2
+
+
+async def test_serialization_failures_and_deadlocks_cost_a_retry(tmp_path: Path) -> None:
+    """PostgreSQL refuses every third write with 40001 or 40P01, claims and settles: each wish is fulfilled once."""
+    url = postgresql_url()
+    for table in ("commands", "history", "observations"):
+        await change(url, f"CREATE SEQUENCE refused_{table}")
+        await change(
+            url,
+            f"CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            f"CASE nextval('refused_{table}') % 6 WHEN 1 THEN RAISE SQLSTATE '40001'; "
+            "WHEN 4 THEN RAISE SQLSTATE '40P01'; ELSE RETURN NEW; END CASE; END $$",
+        )
+        await change(
+            url,
+            f"CREATE TRIGGER refusing BEFORE INSERT OR UPDATE ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION refuse_{table}()",
+        )
+    async with open_house(url, tmp_path) as house:
+        payments = await asyncio.gather(*(house.create(f"k{n}") for n in range(12)))
+        assert {payment.state for payment in payments} == {State.PAYMENT_STATE_CAPTURED}
+        assert len(house.effects()) == 12
+    report = await verify(url, effect_log=house.sandbox_dir / "effects.jsonl", healed=True)
+    assert report.violations == []
+
+
+async def test_a_server_that_is_restarted_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    """Killed as by a power failure, twice, under eight callers: who was answered finds its answer, and all end paid."""
+    url = postgresql_url()
+    async with open_house(url, tmp_path, engine=replace(BRISK, settle_retry_s=15.0)) as house:
+        stop, answered = asyncio.Event(), dict[str, payment_pb2.Payment]()
+
+        async def pay(number: int) -> None:
+            while not stop.is_set():
+                key = f"k-{number}-{len(answered)}"
+                payment = await again_until_answered(partial(house.create, key), within_s=60)
+                answered[key] = payment
+                await asyncio.sleep(0.05)
+
+        paying = [asyncio.create_task(pay(number)) for number in range(8)]
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(restart, "immediate")
+            back = time.monotonic()
+            await again_until_answered(lambda: house.get(next(iter(answered.values())).payment_id))
+            await again_until_answered(partial(house.create, f"after-{back}"))
+            assert time.monotonic() - back < READY_S_MAX
+        stop.set()
+        await asyncio.gather(*paying)
+        for key, payment in answered.items():
+            kept = await house.create(key)
+            assert kept.payment_id == payment.payment_id
+            await house.until(payment.payment_id, State.PAYMENT_STATE_CAPTURED)
+    report = await verify(url, effect_log=house.sandbox_dir / "effects.jsonl", healed=True)
+    assert report.violations == []
+    assert report.unresolved == 0
+    assert report.effects == report.payments
+
+
+async def test_an_exhausted_pool_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """One connection for forty callers, held by a stranger's lock: refused in time, nothing sent; then all are paid."""
+    url = postgresql_url()
+    async with running(SandboxSettings(data_dir=tmp_path / "sandbox", port=0)) as sandbox_url:
+        store = await open_store(url, pool_size=1, checkout_timeout_s=0.1, statement_timeout_s=0.5)
+        accounts = accounts_at(sandbox_url)
+        runtime = runtime_on(store, accounts)
+        calls = [lambda n=n: runtime.commands.create(CALLER, CreatePayment(f"k{n}", 100, "EUR"), 20) for n in range(40)]
+        first = await outcomes_of(calls)
+        refusals = [each for each in first if isinstance(each, ObolError)]
+        assert refusals
+        assert all(isinstance(each, Unavailable) for each in refusals)
+        log = tmp_path / "sandbox" / "effects.jsonl"
+        claimed = await rows(url, "SELECT count(*) FROM operations")
+        assert len(effects_of(log, "t1")) <= claimed[0][0]
+        await outlive_leases(url)
+        await resolve(runtime)
+        for call in calls:
+            assert isinstance(await again_until_answered(call), CommandReply)
+        await resolve(runtime)
+        assert effects_of(log, "t1") == ["capture"] * 40
+        await store.close()
+        await accounts.close()
+    report = await verify(url, effect_log=log, healed=True)
+    assert report.violations == []
+
+
+async def test_a_full_disk_takes_no_money_that_it_cannot_write_down(tmp_path: Path) -> None:
+    """SQLite runs out of pages amid sixty payments: what is not claimed is not sent, the rest settles later."""
+    url = sqlite_url(tmp_path)
+    async with running(SandboxSettings(data_dir=tmp_path / "sandbox", port=0)) as sandbox_url:
+        store, accounts = await open_store(url), accounts_at(sandbox_url)
+        runtime = runtime_on(store, accounts)
+        writer = store._database  # type: ignore[attr-defined]  # the file's limit belongs to the writer's connection
+        with closing(connect_sqlite(url)) as file:
+            pages = file.execute("PRAGMA page_count").fetchone()[0]
+        await writer.write(lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 40}"))
+        calls = [lambda n=n: runtime.commands.create(CALLER, CreatePayment(f"k{n}", 100, "EUR"), 20) for n in range(60)]
+        # A few at a time: the writer commits in groups, and a group that does not fit fails as one.
+        first = [each for start in range(0, 60, 6) for each in await outcomes_of(calls[start : start + 6])]
+        refusals = [each for each in first if isinstance(each, ObolError)]
+        assert refusals
+        log = tmp_path / "sandbox" / "effects.jsonl"
+        claimed = await rows(url, "SELECT count(*) FROM operations")
+        assert len(effects_of(log, "t1")) == claimed[0][0]
+        assert 0 < claimed[0][0] < 60
+        # Whoever may have been sent is told so, and nobody else.
+        assert [each.sent for each in refusals].count(Sent.MAYBE) >= claimed[0][0] - (60 - len(refusals))
+        await writer.write(lambda connection: connection.exec_driver_sql("PRAGMA max_page_count = 1073741823"))
+        began = time.monotonic()
+        await again_until_answered(calls[-1])
+        assert time.monotonic() - began < READY_S_MAX
+        await outlive_leases(url)
+        await resolve(runtime)
+        for number, call in enumerate(calls):
+            reply = await again_until_answered(call)
+            told = first[number]
+            assert isinstance(told, ObolError) or told.body == reply.body
+        assert effects_of(log, "t1") == ["capture"] * 60
+        await store.close()
+        await accounts.close()
+    report = await verify(url, effect_log=log, healed=True)
+    assert report.violations == []
+
+
+async def test_a_busy_database_delays_a_settle_and_loses_no_answer(tmp_path: Path) -> None:
+    """Another process holds SQLite's lock past the busy timeout when the provider answers: it is recorded then."""
+    url = sqlite_url(tmp_path)
+    async with running(SandboxSettings(data_dir=tmp_path / "sandbox", port=0)) as sandbox_url:
+        store, accounts = await open_store(url, busy_timeout_s=0.1), accounts_at(sandbox_url)
+        stop = Interruption("send.after", crash=False)
+        runtime = runtime_on(store, accounts, stop, settings=replace(BRIEF, settle_retry_s=20.0))
+        call = asyncio.ensure_future(runtime.commands.create(CALLER, CreatePayment("k", 100, "EUR"), 20))
+        await stop.reached.wait()
+        with closing(connect_sqlite(url)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            stop.resume.set()
+            await asyncio.sleep(0.6)
+            assert not call.done()
+            other.execute("ROLLBACK")
+        payment = pb.CreatePaymentResponse.FromString((await call).body).payment
+        assert payment.state == State.PAYMENT_STATE_CAPTURED
+        assert effects_of(tmp_path / "sandbox" / "effects.jsonl", "t1") == ["capture"]
+        await store.close()
+        await accounts.close()
+
+
+async def outcomes_of(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """All at once: replies and errors of ours, and nothing else."""
+    outcomes = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+    assert [each for each in outcomes if isinstance(each, BaseException) and not isinstance(each, ObolError)] == []
+    return outcomes
+
+
+async def again_until_answered(call: Callable[[], Awaitable[Any]], *, within_s: float = 20.0) -> Any:
+    """The reply to a call that is repeated, with its key, while it is safe to."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await call()
+        except (grpc.aio.AioRpcError, ObolError) as error:
+            temporary = error.safe_to_retry if isinstance(error, ObolError) else error.code() in TEMPORARY
+            if not temporary or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.05)
+
+
+TEMPORARY = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
