@@ -35,10 +35,11 @@ async def open_store(
 ) -> Store:
     """A store that is ready to use, in the running event loop.
 
-    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, ValueError for
-    any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
-    PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
-    many more serve everything else, and one hears notifications).
+    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, SchemaBeyond
+    for a schema that this release cannot use, ValueError for any other URL, Unavailable where the database does not
+    answer. `clock_us` gives SQLite's time in unix microseconds; PostgreSQL has its own. `pool_size` bounds SQLite's
+    readers, and PostgreSQL's connections for the hot path (half as many more serve everything else, and one hears
+    notifications).
     """
     parsed = make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
@@ -57,7 +58,7 @@ async def open_store(
             ),
         )
     if parsed.drivername == "postgresql+asyncpg":
-        await _refuse_an_old_schema(url)
+        await _refuse_a_strange_schema(url)
         database = PostgresqlDatabase(
             parsed,
             pool_size=pool_size,
@@ -100,9 +101,11 @@ def _open_postgresql(database: PostgresqlDatabase) -> Store:
     return DurableStore(database, PostgresqlHot(database), feed, number=number, refresh=refresh)
 
 
-async def _refuse_an_old_schema(url: str) -> None:
+async def _refuse_a_strange_schema(url: str) -> None:
     schema = await migrate.check(url)
     if schema in (migrate.Schema.EMPTY, migrate.Schema.BEHIND):
         raise migrate.SchemaBehind(
             f"the database's schema is {schema.value.lower()}: run `obol migrate`, then start again"
         )
+    if schema is migrate.Schema.BEYOND:
+        raise migrate.SchemaBeyond(migrate.BEYOND_WORDS)
