@@ -1,0 +1,257 @@
+"""The Envoys of deploy/envoy, driven: who gets a call, who gets it again, and who may call at all."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import grpc.aio
+import pytest
+
+from gateway.demo.figures import read_effects
+from obol.client import AioPaymentGatewayClient, Caller, aio_repeat_until_answered
+from obol.v1 import payment_gateway_pb2 as paying
+from obol.v1 import provider_callbacks_pb2 as delivering
+from obol.v1.money_pb2 import Money
+from obol.v1.payment_gateway_pb2_grpc import PaymentGatewayStub
+from obol.v1.payment_pb2 import PaymentState
+from obol.v1.provider_callbacks_pb2_grpc import ProviderCallbacksStub
+from tests.e2e.replicas.certificates import Authority
+from tests.e2e.replicas.envoys import PROBES, Envoy
+from tests.e2e.replicas.estate import Estate, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="package")]
+
+CALLER = Caller(tenant="acme", organization="acme-eu", actor="test")
+CREATE = "/obol.v1.PaymentGateway/CreatePayment"
+LIST = "/obol.v1.PaymentGateway/ListPayments"
+IN_FLIGHT = 'obol_rpcs_in_flight{rpc="PaymentGateway/CreatePayment"}'
+WISHES = (
+    ("x-envoy-retry-on", "5xx,reset,connect-failure,reset-before-request"),
+    ("x-envoy-retry-grpc-on", "unavailable,cancelled"),
+    ("x-envoy-max-retries", "5"),
+)
+"""What makes an Envoy repeat a request, whatever its routes say."""
+
+
+def creation(key: str) -> paying.CreatePaymentRequest:
+    """A payment that the sandbox approves."""
+    amount = Money(amount_minor=4_990, currency_code="EUR")
+    return paying.CreatePaymentRequest(idempotency_key=key, amount=amount, payment_method="card_ok")
+
+
+async def fault(estate: Estate, *queued: str) -> None:
+    """The provider's next writes go wrong so; none: what stalls goes on and nothing more goes wrong."""
+    async with aiohttp.ClientSession() as session:
+        url = f"{estate.sandbox_url}/control/faults"
+        if queued:
+            plan = {"next": [{"fault": name, "match": "payments"} for name in queued]}
+            await (await session.post(url, json=plan)).read()
+        else:
+            await (await session.delete(url)).read()
+
+
+def calls_of(envoys: Sequence[Envoy], **wanted: str) -> list[list[dict[str, Any]]]:
+    """For each Envoy the calls in its log whose fields are as `wanted`."""
+    return [[call for call in envoy.calls() if wanted.items() <= call.items()] for envoy in envoys]
+
+
+async def logged(envoy: Envoy, number: int, **wanted: str) -> list[dict[str, Any]]:
+    """Wait until an Envoy has logged so many calls."""
+
+    async def there() -> bool:
+        return len(calls_of([envoy], **wanted)[0]) >= number
+
+    await until(there, f"{number} calls with {wanted} in the log")
+    return calls_of([envoy], **wanted)[0]
+
+
+async def test_calls_are_spread_over_both_gateways(estate: Estate) -> None:
+    """Round robin: of twenty reads over one connection each gateway gets ten."""
+    before = [len(calls) for calls in calls_of(estate.beside_gateways, path=LIST)]
+    async with estate.calling() as channel:
+        client = AioPaymentGatewayClient(channel, CALLER)
+        for _ in range(20):
+            await client.list_payments(paying.ListPaymentsRequest())
+    for n, envoy in enumerate(estate.beside_gateways):
+        assert len(await logged(envoy, before[n] + 10, path=LIST)) == before[n] + 10
+
+
+async def test_a_command_whose_gateway_dies_is_nobody_elses_to_repeat(estate: Estate) -> None:
+    """Killed with the charge made: UNAVAILABLE, and one gateway saw it, whatever the headers ask; its key ends it."""
+    effects = len(read_effects(estate.effect_log))
+    await fault(estate, "timeout_after")
+    correlation_id = "dies-in-the-middle"
+    metadata = (*CALLER.metadata(correlation_id), *WISHES)
+    async with estate.calling() as channel:
+        call = PaymentGatewayStub(channel).CreatePayment(creation("mid-call-1"), metadata=metadata, timeout=30)
+        asked = asyncio.ensure_future(call)
+        busy: list[int] = []
+
+        async def charged() -> bool:
+            busy[:] = [n for n in range(2) if await estate.metric(n, IN_FLIGHT)]
+            return bool(busy) and len(read_effects(estate.effect_log)) > effects
+
+        await until(charged, "a gateway is at it, and the provider has charged")
+        assert len(busy) == 1
+        estate.gateways[busy[0]].kill()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        (call,) = await logged(estate.front, 1, correlation_id=correlation_id)
+        assert (call["path"], call["attempts"]) == (CREATE, 1)
+        seen = calls_of(estate.beside_gateways, correlation_id=correlation_id)
+        assert [len(calls) for calls in seen] == [int(n == busy[0]) for n in range(2)]
+        client = AioPaymentGatewayClient(channel, CALLER)
+        payment = (await aio_repeat_until_answered(client.create_payment, creation("mid-call-1"))).payment
+
+        async def captured() -> bool:
+            found = await client.get_payment(paying.GetPaymentRequest(payment_id=payment.payment_id))
+            return found.payment.state == PaymentState.PAYMENT_STATE_CAPTURED
+
+        await until(captured, "the payment is captured")
+    assert len(read_effects(estate.effect_log)) == effects + 1
+    await estate.revive(estate.gateways[busy[0]])
+
+
+async def test_a_provider_that_is_gone_ejects_no_gateway(estate: Estate) -> None:
+    """Forty answers of UNAVAILABLE are answers: both gateways stay, and a read goes to either."""
+    await fault(estate, *["reset_before"] * 60)
+    codes: Counter[str] = Counter()
+    async with estate.calling() as channel:
+        stub = PaymentGatewayStub(channel)
+
+        async def one(number: int) -> None:
+            try:
+                await stub.CreatePayment(
+                    creation(f"gone-{number}"), metadata=CALLER.metadata(f"gone-{number}"), timeout=10
+                )
+                codes["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                codes[error.code().name] += 1
+
+        for number in range(0, 60, 10):
+            await asyncio.gather(*(one(number + each) for each in range(10)))
+        assert codes["UNAVAILABLE"] >= 20, codes
+        assert await estate.front.healthy("gateways") == 2
+        await fault(estate)
+
+
+@pytest.mark.parametrize("which", ["front", "gateway"])
+async def test_a_caller_without_a_certificate_of_ours_is_refused(estate: Estate, which: str) -> None:
+    """Neither none nor another authority's gets through the handshake, at the front and at a gateway's own door."""
+    envoy = estate.front if which == "front" else estate.beside_gateways[0]
+    before = len(envoy.calls())
+    for name, authority in (("", None), ("obol-billing", Authority("a stranger"))):
+        async with estate.calling(name, envoy=envoy, authority=authority) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await PaymentGatewayStub(channel).ListPayments(
+                    paying.ListPaymentsRequest(), metadata=CALLER.metadata("refused"), timeout=3
+                )
+        assert caught.value.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert [call for call in envoy.calls()[before:] if call["correlation_id"] == "refused"] == []
+
+
+async def test_a_certificate_may_call_what_it_is_for(estate: Estate) -> None:
+    """At a gateway's door callbacks are the sidecars' alone, and payments neither theirs nor the edge's."""
+    door = estate.beside_gateways[0]
+    deliver, read = delivering.DeliverCallbackRequest(), paying.ListPaymentsRequest()
+    codes = {}
+    for name in ("obol-billing", "obol-front", "obol-webhooks", "obol-edge"):
+        async with estate.calling(name, envoy=door) as channel:
+            for what, call in (
+                ("callbacks", ProviderCallbacksStub(channel).DeliverCallback(deliver, timeout=10)),
+                (
+                    "payments",
+                    PaymentGatewayStub(channel).ListPayments(read, metadata=CALLER.metadata("may"), timeout=10),
+                ),
+            ):
+                codes[name, what] = await call.code()
+    refused = grpc.StatusCode.PERMISSION_DENIED
+    assert {what for what, code in codes.items() if code is refused} == {
+        ("obol-billing", "callbacks"),
+        ("obol-front", "callbacks"),
+        ("obol-webhooks", "payments"),
+        ("obol-edge", "callbacks"),
+        ("obol-edge", "payments"),
+    }
+    assert codes["obol-billing", "payments"] is grpc.StatusCode.OK
+    assert codes["obol-webhooks", "callbacks"] is grpc.StatusCode.INVALID_ARGUMENT  # the gateway's own word
+
+
+async def test_what_is_for_loopback_has_no_way_in(estate: Estate) -> None:
+    """The front knows no callbacks and no Operations; the sidecar's way to the gateways knows no payments."""
+    for name, path in (("obol-billing", "/obol.v1.ProviderCallbacks/DeliverCallback"),):
+        async with estate.calling(name) as channel:
+            call = channel.unary_unary(path)(b"", timeout=5)
+            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+            call = channel.unary_unary("/obol.v1.Operations/ListProviders")(b"", timeout=5)
+            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+    egress = f"127.0.0.1:{estate.beside_sidecars[0].ports[50_051]}"
+    async with grpc.aio.insecure_channel(egress) as channel:
+        call = PaymentGatewayStub(channel).CreatePayment(creation("no-way"), metadata=CALLER.metadata("no"), timeout=5)
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_no_log_has_what_metadata_holds(estate: Estate) -> None:
+    """A credential in the metadata of a call, or in a callback's headers or query, is in no Envoy's log."""
+    secret = os.urandom(12).hex()
+    async with estate.calling() as channel:
+        metadata = (*CALLER.metadata("has-a-secret"), ("authorization", secret), ("obol-secret", secret))
+        await (
+            PaymentGatewayStub(channel).ListPayments(paying.ListPaymentsRequest(), metadata=metadata, timeout=5).code()
+        )
+    async with aiohttp.ClientSession() as session:
+        url = f"{estate.edge_url}/webhooks/sandbox/acct_main?token={secret}"
+        await session.post(url, data=secret, headers={"sandbox-signature": secret, "cookie": secret}, ssl=False)
+    await logged(estate.front, 1, correlation_id="has-a-secret")
+    await logged(estate.edge, 1, path="/webhooks/sandbox/acct_main", method="POST")
+    for envoy in estate.envoys:
+        assert secret not in envoy.log.read_text(), envoy.log
+
+
+async def test_the_edge_bounds_what_providers_send(estate: Estate) -> None:
+    """Too large is 413 and too slow 408, before a sidecar hears of it; what is no callback is not there at all."""
+
+    async def drip() -> Any:
+        for _ in range(10):
+            yield b"x"
+            await asyncio.sleep(0.3)
+
+    async with aiohttp.ClientSession(estate.edge_url) as session:
+
+        async def status(method: str, path: str, data: Any = None) -> int:
+            async with session.request(method, path, data=data, ssl=False) as answer:
+                return answer.status
+
+        webhook = "/webhooks/sandbox/acct_main"
+        assert await status("POST", webhook, b"x" * (256 * 1024 + 1)) == 413
+        assert await status("POST", webhook, drip()) == 408
+        passed_on = [call["bytes_in"] for calls in calls_of(estate.beside_sidecars, path=webhook) for call in calls]
+        assert not [size for size in passed_on if 0 < size <= 10 or size > 100_000]
+        for method, path in (
+            ("GET", "/metrics"),
+            ("GET", "/readyz"),
+            ("GET", webhook),
+            ("POST", "/webhooks/sandbox"),
+            ("POST", "/webhooks/sandbox/acct%2Fmain"),
+            ("POST", "/webhooks/../metrics"),
+        ):
+            assert await status(method, path) in (400, 404), (method, path)
+        # An honest size gets to a sidecar, which has its own word on a body without a signature.
+        assert await status("POST", webhook, b"x" * 256 * 1024) == 401
+
+
+async def test_probes_tell_what_they_are_asked(estate: Estate) -> None:
+    """The front is ready while a gateway serves; a gateway's probe port knows its health and nothing else."""
+    await estate.front.ask("GET", "/ready", port=PROBES)
+    await estate.edge.ask("GET", "/ready", port=PROBES)
+    await estate.beside_sidecars[0].ask("GET", "/readyz", port=PROBES)
+    assert "obol_webhook_callbacks" in await estate.beside_sidecars[0].ask("GET", "/metrics", port=PROBES)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{estate.beside_gateways[0].ports[PROBES]}") as channel:
+        for service in (b"", b"\n\x16obol.v1.PaymentGateway", b"\n\x0cobol.process"):
+            assert await channel.unary_unary("/grpc.health.v1.Health/Check")(service, timeout=5) == b"\x08\x01"
+        for path in (LIST, CREATE, "/grpc.health.v1.Health/Watch"):
+            assert await channel.unary_unary(path)(b"", timeout=5).code() is grpc.StatusCode.UNIMPLEMENTED
