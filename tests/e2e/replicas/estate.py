@@ -136,6 +136,7 @@ class Estate:
         """End everything, at once: an orderly end is a test's own affair."""
         for process in (*self.sidecars, *self.gateways, self.sandbox):
             process.kill()
+            await process.ended.wait()
         for envoy in self.envoys:
             envoy.stop()
 

@@ -70,13 +70,26 @@ async def logged(envoy: Envoy, number: int, **wanted: str) -> list[dict[str, Any
 
 async def test_calls_are_spread_over_both_gateways(estate: Estate) -> None:
     """Round robin: of twenty reads over one connection each gateway gets ten."""
-    before = [len(calls) for calls in calls_of(estate.beside_gateways, path=LIST)]
     async with estate.calling() as channel:
         client = AioPaymentGatewayClient(channel, CALLER)
-        for _ in range(20):
+
+        async def both_were_asked() -> bool:
             await client.list_payments(paying.ListPaymentsRequest())
-    for n, envoy in enumerate(estate.beside_gateways):
-        assert len(await logged(envoy, before[n] + 10, path=LIST)) == before[n] + 10
+            return all(calls_of(estate.beside_gateways, path=LIST))
+
+        # The front's worker hears a little later than its administration that a gateway is healthy.
+        await until(both_were_asked, "both gateways were asked")
+        own = [f"spread-{number}" for number in range(20)]
+        for correlation_id in own:
+            await client.list_payments(paying.ListPaymentsRequest(), correlation_id=correlation_id)
+    seen = [0, 0]
+
+    async def all_are_logged() -> bool:
+        seen[:] = [sum(call["correlation_id"] in own for call in envoy.calls()) for envoy in estate.beside_gateways]
+        return sum(seen) == 20
+
+    await until(all_are_logged, "the calls are logged")
+    assert seen == [10, 10]
 
 
 async def test_a_command_whose_gateway_dies_is_nobody_elses_to_repeat(estate: Estate) -> None:
@@ -223,7 +236,8 @@ async def test_the_edge_bounds_what_providers_send(estate: Estate) -> None:
     async with aiohttp.ClientSession(estate.edge_url) as session:
 
         async def status(method: str, path: str, data: Any = None) -> int:
-            async with session.request(method, path, data=data, ssl=False) as answer:
+            headers = {"Content-Type": "application/json"}
+            async with session.request(method, path, data=data, headers=headers, ssl=False) as answer:
                 return answer.status
 
         webhook = "/webhooks/sandbox/acct_main"
