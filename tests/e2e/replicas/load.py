@@ -64,11 +64,11 @@ class Load:
                     await asyncio.gather(*paying_, reading, watching, consuming, return_exceptions=True)
 
     async def more(self, replies: int) -> None:
-        """Wait for so many more replies."""
-        wanted = self.replies + replies
+        """Wait for so many more replies to billing, and for half as many readers' rounds."""
+        replied, read = self.replies + replies, self.reads + replies // 2
 
         async def there() -> bool:
-            return self.replies >= wanted
+            return self.replies >= replied and self.reads >= read
 
         await until(there, f"{replies} more replies", within_s=40)
 

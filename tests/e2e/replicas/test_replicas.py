@@ -10,6 +10,8 @@ from tests.e2e.replicas.estate import ANNOUNCE_S, GRACE_S, Estate
 from tests.e2e.replicas.load import load_on
 
 STREAMS = 'obol_rpcs_in_flight{rpc="BillingObservation/WatchObservations"}'
+WORDLESS = (" UNAVAILABLE", " INTERNAL", " UNKNOWN", " CANCELLED", " DRAINING")
+"""How an error ends in which no gateway spoke, or only to say that it goes."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="package")]
 
@@ -26,7 +28,6 @@ async def test_a_gateway_and_a_sidecar_die_and_come_back_under_load(estate: Esta
         await estate.revive(estate.sidecars[1])
         await load.more(10)
     assert not load.read_errors
-    assert load.reads > 20
 
 
 async def test_a_gateway_leaves_without_a_word_to_its_callers(estate: Estate) -> None:
@@ -43,11 +44,11 @@ async def test_a_gateway_leaves_without_a_word_to_its_callers(estate: Estate) ->
         took_s = time.monotonic() - began_s
         await load.more(10)
         assert await estate.metric(staying, STREAMS) == 2
-        lost = {error: count - errors[error] for error, count in load.journal.errors.items() if "UNAVAILABLE" in error}
+        lost = {error: count for error, count in (load.journal.errors - errors).items() if error.endswith(WORDLESS)}
         await estate.revive(leaving)
         await load.more(10)
     assert (leaving.exits[-1], took_s >= ANNOUNCE_S) == (0, True)
     assert "left in the air" not in leaving.log.read_text()
     assert not load.read_errors
-    assert not any(lost.values()), lost
+    assert not lost
     assert set(load.watcher.disconnects) <= {"DRAINING"}
