@@ -3,10 +3,11 @@
 import asyncio
 import signal
 import time
+from functools import partial
 
 import pytest
 
-from tests.e2e.replicas.estate import ANNOUNCE_S, GRACE_S, Estate
+from tests.e2e.replicas.estate import ANNOUNCE_S, GRACE_S, Estate, until
 from tests.e2e.replicas.load import load_on
 
 STREAMS = 'obol_rpcs_in_flight{rpc="BillingObservation/WatchObservations"}'
@@ -43,7 +44,7 @@ async def test_a_gateway_leaves_without_a_word_to_its_callers(estate: Estate) ->
             await leaving.ended.wait()
         took_s = time.monotonic() - began_s
         await load.more(10)
-        assert await estate.metric(staying, STREAMS) == 2
+        await until(partial(_has_streams, estate, staying, 2), "both streams are at the gateway that stays")
         lost = {error: count for error, count in (load.journal.errors - errors).items() if error.endswith(WORDLESS)}
         await estate.revive(leaving)
         await load.more(10)
@@ -52,3 +53,7 @@ async def test_a_gateway_leaves_without_a_word_to_its_callers(estate: Estate) ->
     assert not load.read_errors
     assert not lost
     assert set(load.watcher.disconnects) <= {"DRAINING"}
+
+
+async def _has_streams(estate: Estate, number: int, wanted: int) -> bool:
+    return await estate.metric(number, STREAMS) == wanted
