@@ -109,8 +109,6 @@ def test_the_image_installs_what_was_tested() -> None:
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
     named = {source for sources in copied for source in sources}
     assert named == packages | {"proto", "requirements.lock", "pyproject.toml", "README.md"}
-        source for sources in copied for source in sources
-    }
 
 
 def test_examples_hold_no_secret() -> None:

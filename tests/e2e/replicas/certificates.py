@@ -46,11 +46,17 @@ class Authority:
         return private, certificate.public_bytes(serialization.Encoding.PEM)
 
     def mount(self, directory: Path, *names: str) -> None:
-        """Write tls.key, tls.crt and ca.crt into `directory`, as a Secret would be mounted."""
+        """Show tls.key, tls.crt and ca.crt in `directory`, as a mounted Secret: again, and all are renewed at once."""
         directory.mkdir(parents=True, exist_ok=True)
+        version = directory / f"..{len(list(directory.iterdir()))}"
+        version.mkdir()
         key, chain = self.issue(*names)
         for name, content in (("tls.key", key), ("tls.crt", chain), ("ca.crt", self.pem)):
-            (directory / name).write_bytes(content)
+            (version / name).write_bytes(content)
+            if not (directory / name).is_symlink():
+                (directory / name).symlink_to(f"..data/{name}")
+        (directory / "..next").symlink_to(version.name)
+        (directory / "..next").rename(directory / "..data")
 
 
 def _named(name: str) -> x509.Name:

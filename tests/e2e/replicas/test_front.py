@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,8 +19,9 @@ from obol.v1.money_pb2 import Money
 from obol.v1.payment_gateway_pb2_grpc import PaymentGatewayStub
 from obol.v1.payment_pb2 import PaymentState
 from obol.v1.provider_callbacks_pb2_grpc import ProviderCallbacksStub
+from tests.deploy.reading import DEPLOY, documents
 from tests.e2e.replicas.certificates import Authority
-from tests.e2e.replicas.envoys import PROBES, Envoy
+from tests.e2e.replicas.envoys import ADMIN, CALLERS, PROBES, Envoy
 from tests.e2e.replicas.estate import Estate, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="package")]
@@ -269,3 +271,57 @@ async def test_probes_tell_what_they_are_asked(estate: Estate) -> None:
             assert await channel.unary_unary("/grpc.health.v1.Health/Check")(service, timeout=5) == b"\x08\x01"
         for path in (LIST, CREATE, "/grpc.health.v1.Health/Watch"):
             assert await channel.unary_unary(path)(b"", timeout=5).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_front_that_leaves_says_so_and_answers_meanwhile(estate: Estate) -> None:
+    """The manifest's preStop: not ready, GOAWAY to those who call, and no call lost by it."""
+    (deployment, *_) = documents(DEPLOY / "kubernetes" / "front.yaml")
+    bash, option, script = deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"][
+        "command"
+    ]
+    script = script.replace(str(ADMIN), str(estate.front.ports[ADMIN])).replace("sleep 65", "")
+    drained = "http.callers.downstream_cx_drain_close"
+    async with estate.calling() as channel:
+        client = AioPaymentGatewayClient(channel, CALLER)
+        await client.list_payments(paying.ListPaymentsRequest())
+        before = await estate.front.ask("GET", f"/stats?filter={drained}")
+        leaving = await asyncio.create_subprocess_exec(bash, option, script, stdout=asyncio.subprocess.PIPE)
+        said, _ = await leaving.communicate()
+        try:
+            assert (leaving.returncode, b"200 OK" in said) == (0, True)
+            with pytest.raises(aiohttp.ClientResponseError, match="503"):
+                await estate.front.ask("GET", "/ready", port=PROBES)
+            for _ in range(5):
+                await client.list_payments(paying.ListPaymentsRequest())
+            assert await estate.front.ask("GET", f"/stats?filter={drained}") > before
+        finally:
+            await estate.front.ask("POST", "/healthcheck/ok")
+    await estate.front.ask("GET", "/ready", port=PROBES)
+
+
+async def test_a_renewed_certificate_is_taken_up_without_a_restart(estate: Estate) -> None:
+    """As a mounted Secret is renewed: the next handshake shows the new one, and connections that are open go on."""
+    tls = estate.directory / "front" / "tls"
+    context = ssl.create_default_context(cafile=str(tls / "ca.crt"))
+    context.load_cert_chain(tls / "tls.crt", tls / "tls.key")
+    context.set_alpn_protocols(["h2"])
+
+    async def serial() -> str:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", estate.front.ports[CALLERS], ssl=context, server_hostname="obol-front"
+        )
+        shown = writer.get_extra_info("peercert")["serialNumber"]
+        writer.close()
+        return str(shown)
+
+    before = await serial()
+    async with estate.calling() as channel:
+        client = AioPaymentGatewayClient(channel, CALLER)
+        await client.list_payments(paying.ListPaymentsRequest())
+        estate.authority.mount(tls, "obol-front")
+
+        async def renewed() -> bool:
+            return await serial() != before
+
+        await until(renewed, "the new certificate is shown")
+        await client.list_payments(paying.ListPaymentsRequest())
