@@ -34,12 +34,13 @@ def named(kind: str) -> dict[str, Any]:
 
 DEPLOYMENTS = named("Deployment")
 PODS = {name: each["spec"]["template"] for name, each in {**DEPLOYMENTS, **named("Job")}.items()}
-CONTAINERS = [
-    pytest.param(pod, container, id=f"{pod}/{container['name']}")
+PAIRS: list[tuple[str, Any]] = [
+    (pod, container)
     for pod, template in PODS.items()
     for container in [*template["spec"].get("initContainers", ()), *template["spec"]["containers"]]
 ]
-OURS = [each for each in CONTAINERS if each.values[1]["image"] == "obol"]
+CONTAINERS = [pytest.param(pod, container, id=f"{pod}/{container['name']}") for pod, container in PAIRS]
+OURS = [pytest.param(pod, container, id=pod) for pod, container in PAIRS if container["image"] == "obol"]
 
 
 def environment(pod: str, container: Any) -> dict[str, str]:

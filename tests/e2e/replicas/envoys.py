@@ -75,7 +75,8 @@ def _placed(
             return [_placed(each, ports, upstreams, changed, etc) for each in value]
         case str():
             return value.replace(ETC, etc)
-    return value
+        case _:
+            return value
 
 
 def _endpoint(port: int) -> dict[str, Any]:

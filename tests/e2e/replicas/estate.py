@@ -143,8 +143,8 @@ class Estate:
     async def balanced(self, *, gateways: int = 2, sidecars: int = 2, within_s: float = SOON_S) -> None:
         """Wait until every Envoy gives calls to so many."""
         for envoy in (self.front, *self.beside_sidecars):
-            await until(lambda envoy=envoy: _equal(envoy.healthy("gateways"), gateways), "gateways", within_s=within_s)
-        await until(lambda: _equal(self.edge.healthy("sidecars"), sidecars), "sidecars", within_s=within_s)
+            await until(partial(_gives_calls_to, envoy, "gateways", gateways), "all gateways", within_s=within_s)
+        await until(partial(_gives_calls_to, self.edge, "sidecars", sidecars), "all sidecars", within_s=within_s)
 
     async def revive(self, process: Process) -> None:
         """Start one again that has ended, and wait until it is given calls."""
@@ -253,8 +253,8 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, *, within_s
         await asyncio.sleep(LOOK_S)
 
 
-async def _equal(number: Awaitable[int], wanted: int) -> bool:
-    return await number == wanted
+async def _gives_calls_to(envoy: Envoy, cluster: str, number: int) -> bool:
+    return await envoy.healthy(cluster) == number
 
 
 @contextmanager

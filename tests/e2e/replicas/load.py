@@ -108,7 +108,8 @@ class Load:
 
     async def _caught_up(self) -> bool:
         count = (await self._database.rows("SELECT count(*) FROM observation_log"))[0][0]
-        return len(self.watcher.seen) >= count and len({each[0] for each in self.consumer.handled}) >= count
+        handled = {each[0] for each in self.consumer.handled}
+        return len(self.watcher.seen) >= int(count) and len(handled) >= int(count)
 
     async def _delivered(self) -> bool:
         return not (await self._provider.deliveries())["pending"]
