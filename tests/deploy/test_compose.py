@@ -49,8 +49,8 @@ def test_a_gateway_is_given_the_time_that_its_drain_takes(name: str, monkeypatch
 @pytest.mark.parametrize("name", ENVOYS)
 def test_every_envoy_reads_what_is_there(name: str) -> None:
     """Its configuration is mounted, its ports are the configuration's, its certificates come from the secrets."""
-    program, option, path = SERVICES[name]["command"]
-    assert (program, option) == ("envoy", "-c")
+    program, option, path, *rest = SERVICES[name]["command"]
+    assert (program, option, rest) == ("envoy", "-c", ["--concurrency", "2"])
     mounted = dict(each.split(":")[:2][::-1] for each in SERVICES[name]["volumes"])
     file = DEPLOY / mounted["/etc/obol/envoy"] / path.removeprefix("/etc/obol/envoy/")
     assert file.is_file()

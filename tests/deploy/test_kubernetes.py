@@ -87,10 +87,11 @@ def test_a_container_has_what_it_mounts_and_rights_to_nothing(pod: str, containe
         assert mount["name"] in volumes
         assert mount.get("readOnly") or "emptyDir" in volumes[mount["name"]]
     if "envoy" in container["image"]:
-        _, option, path = container["command"]
+        _, option, path, *rest = container["command"]
         items = [item for each in volumes["envoy"]["projected"]["sources"] for item in each["configMap"]["items"]]
         projected = {item["path"] for item in items}
-        assert option == "-c"
+        # As many threads as it has a share of the machine for, and not as many as the machine has processors.
+        assert (option, rest) == ("-c", ["--concurrency", "2"])
         assert path.removeprefix("/etc/obol/envoy/") in projected
         read = envoy(path.rpartition("/")[2])
         for each in walk(read):

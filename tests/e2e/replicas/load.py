@@ -19,9 +19,9 @@ from tests.torture.provider import Provider, read_effects
 from tests.torture.reckoning import judge_inbox, judge_intents, judge_records, judge_watching, read_commands
 from tests.torture.watching import CursorWatcher, NamedConsumer
 
-CLIENTS = 6
-CLIENT_PAUSE_S = 0.05
-READER_PAUSE_S = 0.02
+CLIENTS = 4
+CLIENT_PAUSE_S = 0.1
+READER_PAUSE_S = 0.05
 
 
 class Load:
