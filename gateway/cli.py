@@ -304,12 +304,12 @@ def _told(error: Exception) -> tuple[list[str], int]:
 
 def _told_of_parts(error: Exception) -> tuple[list[str], int]:
     from providers.registry import RegistryError
-    from store import SchemaBehind
+    from store import SchemaBehind, SchemaBeyond
 
     match error:
         case RegistryError():
             return [f"providers: {error}"], MISUSED
-        case SchemaBehind():
+        case SchemaBehind() | SchemaBeyond():
             return [str(error)], FAILED
         case _:
             return [], FAILED

@@ -61,7 +61,7 @@ def run(settings: Settings, address: Address, *, worker: int | None = None, read
     """Serve at `address` on uvloop until SIGTERM or SIGINT, then drain.
 
     `worker` is this process's number among several that share the port. Raises AddressRefused, RegistryError,
-    SchemaBehind, Unavailable; AddressTaken also for the metrics port.
+    SchemaBehind, SchemaBeyond, Unavailable; AddressTaken also for the metrics port.
     """
     uvloop.run(serve(settings, address, worker=worker, ready=ready))
 

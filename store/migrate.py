@@ -1,7 +1,9 @@
 """Bring a database's schema up to this release, or say where it stands.
 
 Every function takes the URL that `store.open_store` takes. A database may be newer than this release: a release and the
-one before it run side by side, so AHEAD is no reason to stop.
+one before it run side by side, so AHEAD is no reason to stop, and no reason to migrate either. Migrations only add; one
+that takes something away writes the number of the oldest revision whose code can live with it into the counter
+SCHEMA_FLOOR, and what is older refuses that database (docs/adr/0013).
 """
 
 import asyncio
@@ -15,17 +17,29 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, event, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from store.database import edge
 from store.postgresql_database import connect_arguments
 from store.sqlite_database import set_pragmas
+from store.tables import counters
 
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 BUSY_TIMEOUT_S = 30.0
+SCHEMA_FLOOR = "schema_floor"
+# A migration must not queue behind a long transaction and hold up every query that comes after it.
+LOCK_TIMEOUT = "3s"
+MIGRATION_LOCK = 6_242_661_001
+"""Any fixed number: whoever migrates an Obol database holds this advisory lock."""
+
+
+BEYOND_WORDS = (
+    "the database's schema is not for this release: a later one took away what this one needs, or something else made "
+    "it. Start the release that migrated it, or restore the backup from before"
+)
 
 _ALONE = threading.Lock()
 """Alembic keeps the migration under way in module globals: within a process there can be one."""
@@ -38,14 +52,24 @@ class Schema(StrEnum):
     BEHIND = "BEHIND"
     CURRENT = "CURRENT"
     AHEAD = "AHEAD"
+    """A later release made it, and this one can use it as it is."""
+    BEYOND = "BEYOND"
+    """A later release took away what this one needs, or no release made it."""
 
 
 class SchemaBehind(RuntimeError):
     """The database needs a migration that nobody has run."""
 
 
+class SchemaBeyond(RuntimeError):
+    """The database is not for this release."""
+
+
 async def upgrade(url: str) -> None:
-    """Run every migration that is missing, all in one transaction. Two at once: the second waits and finds none."""
+    """Run every migration that is missing, all in one transaction. Two at once: the second waits and finds none.
+
+    A schema that is AHEAD stays as it is: a release that is rolled back finds it so. Raises SchemaBeyond, Unavailable.
+    """
     async with edge():
         await asyncio.to_thread(_upgrade_alone, url)
 
@@ -58,14 +82,22 @@ async def current(url: str) -> str:
 
 async def check(url: str) -> Schema:
     """How the database compares with this release."""
+    async with edge(), _connected(url) as engine, engine.connect() as connection:
+        return await connection.run_sync(_compare)
+
+
+def _compare(connection: Connection) -> Schema:
     script = ScriptDirectory.from_config(_config())
-    known = {revision.revision for revision in script.walk_revisions()}
-    revision = await current(url)
+    revision, head = _revision(connection), script.get_current_head() or ""
     if not revision:
         return Schema.EMPTY
-    if revision not in known:
-        return Schema.AHEAD
-    return Schema.CURRENT if revision == script.get_current_head() else Schema.BEHIND
+    if revision in {known.revision for known in script.walk_revisions()}:
+        return Schema.CURRENT if revision == head else Schema.BEHIND
+    # Revisions are numbers that rise: what is unknown and not higher was made by nobody of this line.
+    if not revision.isdecimal() or int(revision) <= int(head):
+        return Schema.BEYOND
+    floor = connection.execute(select(counters.c.value).where(counters.c.name == SCHEMA_FLOOR)).scalar_one_or_none()
+    return Schema.AHEAD if floor is None or floor <= int(head) else Schema.BEYOND
 
 
 def _config() -> Config:
@@ -85,6 +117,14 @@ async def _upgrade_apart(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+    schema = _compare(connection)
+    if schema is Schema.AHEAD:
+        return
+    if schema is Schema.BEYOND:
+        raise SchemaBeyond(BEYOND_WORDS)
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -38,10 +38,11 @@ async def open_store(
 ) -> Store:
     """A store that is ready to use, in the running event loop.
 
-    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, ValueError for
-    any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
-    PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
-    many more serve everything else, and one hears notifications).
+    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, SchemaBeyond
+    for a schema that this release cannot use, ValueError for any other URL, Unavailable where the database does not
+    answer. `clock_us` gives SQLite's time in unix microseconds; PostgreSQL has its own. `pool_size` bounds SQLite's
+    readers, and PostgreSQL's connections for the hot path (half as many more serve everything else, and one hears
+    notifications).
 
     `sealing` has the keys for client secrets. Without it SQLite makes one in a file beside its own when it first needs
     it, and a PostgreSQL, which has no such place, keeps none: `keeps_secrets` says so. Raises ValueError for a key file
@@ -65,7 +66,7 @@ async def open_store(
         steady.not_before(await file.read(recovery.latest_time_us))
         return _open_sqlite(file, sealing or Sealing(key_file=Path(f"{parsed.database}{KEY_FILE_SUFFIX}")))
     if parsed.drivername == "postgresql+asyncpg":
-        await _refuse_an_old_schema(url)
+        await _refuse_a_strange_schema(url)
         database = PostgresqlDatabase(
             parsed,
             pool_size=pool_size,
@@ -108,9 +109,11 @@ def _open_postgresql(database: PostgresqlDatabase, sealing: Sealing) -> Store:
     return DurableStore(database, PostgresqlHot(database), feed, sealing, number=number, refresh=refresh)
 
 
-async def _refuse_an_old_schema(url: str) -> None:
+async def _refuse_a_strange_schema(url: str) -> None:
     schema = await migrate.check(url)
     if schema in (migrate.Schema.EMPTY, migrate.Schema.BEHIND):
         raise migrate.SchemaBehind(
             f"the database's schema is {schema.value.lower()}: run `obol migrate`, then start again"
         )
+    if schema is migrate.Schema.BEYOND:
+        raise migrate.SchemaBeyond(migrate.BEYOND_WORDS)

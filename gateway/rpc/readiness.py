@@ -1,7 +1,8 @@
 """Readiness: what the standard health service says, kept up to date by one loop.
 
 The overall service ("") and each of ours follow the database. A provider account has a service of its own,
-`obol.provider.<account_id>`, which follows its breaker: a provider's outage drains no replica.
+`obol.provider.<account_id>`, which follows its breaker: a provider's outage drains no replica. `obol.process` serves as
+long as the process answers: what restarts a process that hangs must not restart one whose database is gone.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from gateway.domain.providers import AccountHealth, Accounts
 Status = health_pb2.HealthCheckResponse.ServingStatus
 
 PROVIDER_SERVICE_PREFIX = "obol.provider."
+PROCESS_SERVICE = "obol.process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Readiness:
         if serving is not self._serving:
             structlog.get_logger().log(20 if serving else 40, "readiness changed", serving=serving)
             self._serving = serving
+        await self._set(PROCESS_SERVICE, True)
         for service in self._services:
             await self._set(service, serving)
         for account in self._accounts.all():

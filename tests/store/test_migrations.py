@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.domain.errors import Internal, Unavailable
-from store import Schema, SchemaBehind, migrate, open_store
+from store import Schema, SchemaBehind, SchemaBeyond, migrate, open_store
 from store.append_only import APPEND_ONLY
 from store.tables import metadata
 from tests import databases
@@ -94,6 +94,37 @@ async def test_a_newer_schema_serves_the_release_before_it(postgresql: str) -> N
     store = await open_store(postgresql)
     await store.ping()
     await store.close()
+
+
+async def test_a_newer_schema_is_left_as_it_is(url: str) -> None:
+    """A release that is rolled back runs its own `obol migrate` first, or opens its file: nothing happens to it."""
+    await migrate.upgrade(url)
+    await rows(url, "UPDATE alembic_version SET version_num = '9999'")
+    await migrate.upgrade(url)
+    assert await migrate.current(url) == "9999"
+    await (await open_store(url)).close()
+
+
+async def test_a_schema_that_lacks_what_this_release_needs_is_refused(url: str) -> None:
+    """A later release that takes something away says from which revision on code can live with it."""
+    await migrate.upgrade(url)
+    await rows(url, "UPDATE alembic_version SET version_num = '9999'")
+    await rows(url, f"INSERT INTO counters (name, value) VALUES ('{migrate.SCHEMA_FLOOR}', 9998)")
+    assert await migrate.check(url) is Schema.BEYOND
+    for attempt in (migrate.upgrade, open_store):
+        with pytest.raises(SchemaBeyond, match="not for this release"):
+            await attempt(url)
+    await rows(url, f"UPDATE counters SET value = 1 WHERE name = '{migrate.SCHEMA_FLOOR}'")
+    assert await migrate.check(url) is Schema.AHEAD
+
+
+@pytest.mark.parametrize("revision", ["0000", "8a1c", "1.5"])
+async def test_a_schema_that_nobody_made_is_refused(url: str, revision: str) -> None:
+    """An unknown revision that is no higher number is not a later release's."""
+    await migrate.upgrade(url)
+    await rows(url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(SchemaBeyond):
+        await open_store(url)
 
 
 async def test_migrations_at_once_run_once() -> None:

@@ -63,10 +63,10 @@ class SqliteFile:
 
 
 class PostgresqlDatabase:
-    """A database of its own on this process's own server."""
+    """A database of its own on this process's own server, or the one at `url` there."""
 
-    def __init__(self) -> None:
-        self.url = databases.postgresql_url()
+    def __init__(self, url: str = "") -> None:
+        self.url = url or databases.postgresql_url()
         self._name = self.url.partition("@/")[2].partition("?")[0]
 
     async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:

@@ -66,12 +66,12 @@ class CursorWatcher:
 class NamedConsumer:
     """The kit's consumer, whose place the gateway keeps: at least once, and no more than it had not acknowledged."""
 
-    def __init__(self, client: AioBillingObservationClient) -> None:
+    def __init__(self, client: AioBillingObservationClient, name: str = CONSUMER) -> None:
         self.handled: list[tuple[str, str, int]] = []
         limits = ConsumerLimits(
             batch_max=20, batch_age_s_max=0.2, silence_s_max=SILENCE_S_MAX, backoff=Backoff(AGAIN_S, 0.3)
         )
-        self._consumer = AioObservationConsumer(client, CONSUMER, self._handle, limits=limits)
+        self._consumer = AioObservationConsumer(client, name, self._handle, limits=limits)
 
     async def run(self) -> None:
         """Follow until cancelled; what waiting does not mend ends it."""
