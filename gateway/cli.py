@@ -127,6 +127,29 @@ def sandbox(
 
 
 @app.command()
+def simulator(
+    name: Annotated[str, typer.Argument(help="Whose imitation, such as stripe.")],
+    config: ConfigOption = None,
+    port: Annotated[int, typer.Option(help="Where it listens on 127.0.0.1; 0 takes a free one.")] = 12_111,
+    seed: Annotated[int, typer.Option(help="Of its faults and delays.")] = 0,
+) -> None:
+    """Serve a provider's imitation: it takes no money, keeps books, and can be told to fail.
+
+    Example: obol simulator stripe --port 12111
+    """
+    with _plainly():
+        from gateway.cli_simulator import SIMULATORS
+
+        if name not in SIMULATORS:
+            _end(f"there is no simulator {name!r}; known are {', '.join(SIMULATORS)}", MISUSED)
+        settings = _settings(config)
+        directory, hooks = settings.data_dir / name, settings.webhooks
+        directory.mkdir(parents=True, exist_ok=True)
+        with _taken("--port", port):
+            SIMULATORS[name](directory, port, seed, f"http://{hooks.host}:{hooks.port}/webhooks/{name}/{{account}}")
+
+
+@app.command()
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="A new or empty directory in which the database and the logs stay.")
