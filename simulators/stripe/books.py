@@ -1,8 +1,8 @@
 """The books: every object, event and idempotency key, in memory and in the journal.
 
 One way in: a `Step`, which collects what changes, and `book`, which takes it at once, within one step of the event
-loop, and queues one journal record. Whoever answers a caller waits for `durable()` first, so that nobody has seen what a
-restart would forget. One way back: `restore`.
+loop, and queues one journal record. Whoever answers a caller waits for `durable()` first, so that nobody has seen what
+a restart would forget. One way back: `restore`.
 """
 
 from __future__ import annotations

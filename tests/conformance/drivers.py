@@ -18,6 +18,7 @@ from simulators.sandbox.events import signed_headers
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
+from tests.conformance.stripe_driver import STRIPE
 
 AMBIGUOUS = frozenset({"Ambiguous"})
 
@@ -132,4 +133,7 @@ async def sandbox() -> AsyncIterator[Driver]:
             yield SandboxDriver(base_url, session)
 
 
-DRIVERS: Mapping[str, Driven] = {"sandbox": Driven(sandbox, SANDBOX_FAULTS)}
+DRIVERS: Mapping[str, Driven] = {
+    "sandbox": Driven(sandbox, SANDBOX_FAULTS),
+    "stripe": STRIPE,
+}
