@@ -22,6 +22,7 @@ from simulators.stripe.imitation import Imitation
 from simulators.stripe.intents import Declined
 from simulators.stripe.objects import Object, minted, shown
 from simulators.stripe.refusals import Refusal, invalid, missing, no_permission, unknown_key
+from simulators.stripe.settings import Heard
 from simulators.stripe.verbs import VERBS, Verb
 
 KEY_CHARS_MAX = 255
@@ -63,7 +64,11 @@ class Api:
             try:
                 return await self._write(request, verb)
             except Refusal as refusal:
-                return sent(refusal_answer(refusal))
+                answer = refusal_answer(refusal)
+                # A stranger's body is not even read.
+                if hasattr(request.state, "body"):
+                    self._tell(request, request.state.body, answer)
+                return sent(answer)
 
         return endpoint
 
@@ -73,7 +78,7 @@ class Api:
         key = request.headers.get("idempotency-key") or minted("key")
         if len(key) > KEY_CHARS_MAX:
             raise invalid(None, f"Idempotency keys have at most {KEY_CHARS_MAX} characters.", "Idempotency-Key")
-        body = await read_body(request, imitation.settings.bounds.body_bytes_max)
+        body = request.state.body = await read_body(request, imitation.settings.bounds.body_bytes_max)
         params = parsed(_text(body), verb.fields)
         fingerprint = fingerprint_of(request.method, request.url.path, body)
         stored = imitation.keys.claim(scope.id, key, fingerprint, imitation.settings.clock())
@@ -92,6 +97,8 @@ class Api:
             # Whatever was not stored was not booked either: the same key may try again.
             imitation.keys.release(scope.id, key)
         await imitation.books.durable()
+        if fault is None:
+            self._tell(request, body, answer)
         return imitation.wire.spoiled(fault, sent(answer), hold)
 
     def _book(
@@ -147,9 +154,17 @@ class Api:
             except Refusal as refusal:
                 answer = refusal_answer(refusal)
             await imitation.books.durable()
+            if fault is None:
+                self._tell(request, b"", answer)
             return imitation.wire.spoiled(fault, sent(altered(fault, answer)), hold)
 
         return endpoint
+
+    def _tell(self, request: Request, body: bytes, answer: Answer) -> None:
+        heard = self._imitation.settings.heard
+        if heard is not None:
+            url = request.url
+            heard(Heard(request.method, url.path, url.query, request.headers, body, answer.status, answer.body))
 
     def _search(self, scope: Scope, params: Params, _: str) -> Object:
         settings = self._imitation.settings

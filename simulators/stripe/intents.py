@@ -61,7 +61,7 @@ def acted(step: Step, intent: Object, *, approved: bool) -> Object:
     intent["next_action"] = None
     if approved:
         return _charged(step, intent, method_for(intent["payment_method"]), "customer")
-    refusal = authentication_error(payment_method={"id": intent["payment_method"], "object": "payment_method"})
+    refusal = authentication_error()
     intent |= {"status": "requires_payment_method", "payment_method": None, "last_payment_error": last_error(refusal)}
     step.tell("payment_intent.payment_failed", intent)
     raise Declined(intent, refusal)

@@ -143,10 +143,10 @@ def decline_error(decline: str, **more: Any) -> Refusal:
     return Refusal(402, "card_error", code, MESSAGES.get(decline, DECLINED_MESSAGE), kept=True, more=told)
 
 
-def authentication_error(**more: Any) -> Refusal:
+def authentication_error() -> Refusal:
     """What a payment shows after its payer has failed 3D Secure."""
     message = "The provided PaymentMethod has failed authentication. Provide another one to try again."
-    return Refusal(402, "card_error", "payment_intent_authentication_failure", message, kept=True, more=more)
+    return Refusal(402, "card_error", "payment_intent_authentication_failure", message, kept=True)
 
 
 def published() -> dict[str, Any]:

@@ -54,11 +54,25 @@ class Bounds:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """One exchange as it was meant, before a fault spoils it on the wire. `body` is the request's, `answer` JSON."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int
+    answer: str
+
+
+@dataclass(frozen=True)
 class StripeSettings:
     """Everything of one imitation. `port` 0 takes a free one. `clock` gives unix seconds.
 
     `webhook_url` may hold `{account}`; without it nothing is delivered. `public_url` is where a customer's browser
     finds the imitation (its own address unless set). `hang_seconds` is how long a silent connection stays open.
+    `heard` is told of every exchange, for tests that hold both sides to the provider's own document.
     """
 
     data_dir: Path
@@ -76,6 +90,7 @@ class StripeSettings:
     bounds: Bounds = field(default_factory=Bounds)
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     clock: Callable[[], float] = time.time
+    heard: Callable[[Heard], None] | None = None
 
     def accounts_by_key(self) -> Mapping[str, Account]:
         """The accounts by API key."""
