@@ -131,9 +131,9 @@ def pieces_of(answer: Fields, account: str) -> Pieces:
         if intent is None or charge is None:
             raise UnreadableAnswer("refund: not expanded")
         return Pieces(intent, (charge,), refunds=(answer,), account=account)
-    latest = answer.raw.get("latest_charge")
-    charges = (Fields(latest, "latest_charge"),) if isinstance(latest, dict) else ()
-    return Pieces(answer, charges, account=account)
+    # Where it is not expanded there is nothing more to see; what is neither an id nor an object raises.
+    latest = answer.optional("latest_charge") if not isinstance(answer.raw.get("latest_charge"), str) else None
+    return Pieces(answer, () if latest is None else (latest,), account=account)
 
 
 Reader = Callable[[Received, Asked, StripeMapping], Outcome]
@@ -233,6 +233,7 @@ READERS: Mapping[type[Exception], Reader] = MappingProxyType(
         stripe.VerificationAttemptFailedError: _foreign,
         stripe.VerificationExpiredError: _foreign,
         stripe.VerificationNotInitiatedError: _foreign,
+        stripe.StripeErrorWithParamCode: _failed,
         stripe.StripeError: _failed,
         # Not the SDK's: what its parsing, or ours, can meet in an answer.
         Exception: _failed,
