@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from jsonschema import Draft4Validator
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
 from simulators.stripe.settings import Heard
@@ -52,7 +52,7 @@ class StripeDocument:
 
     def __init__(self, told: Mapping[str, Any]) -> None:
         self._spec = spec = _plain(told)
-        self._registry: Registry[Any] = Registry().with_resource(URN, Resource(contents=spec, specification=DRAFT4))
+        self._registry: Registry[Any] = Registry().with_resource(URN, DRAFT4.create_resource(spec))
         self._paths = [(_pattern(path), path) for path in spec["paths"]]
         self._in_order: set[str] = set()
         self.problems: list[str] = []

@@ -70,8 +70,8 @@ class StripeMapping:
         return _Reading(pieces, self).snapshot()
 
     def decline(self, error: Fields) -> Decline:
-        """An error object: a card_error, or a PaymentIntent's `last_payment_error`."""
-        code = error.optional_text("decline_code") or error.text("code")
+        """An error object: a card_error, or a PaymentIntent's `last_payment_error`, which may have a type alone."""
+        code = error.optional_text("decline_code") or error.optional_text("code") or error.text("type")
         return self._decline(code, error.optional_text("message"), error.optional_text("advice_code"))
 
     def decline_of_charge(self, charge: Fields) -> Decline:

@@ -49,6 +49,9 @@ DISPUTES: Mapping[str, MovementStatus] = MappingProxyType(
         "prevented": _S.INQUIRY_CLOSED,
         "needs_response": _S.OPEN,
         "under_review": _S.OPEN,
+        # Appealed is not decided; what was won or lost before stays so by its rank, until it is decided otherwise.
+        "appeal_needs_response": _S.OPEN,
+        "appeal_under_review": _S.OPEN,
         "won": _S.WON,
         "lost": _S.LOST,
     }
@@ -138,7 +141,6 @@ NEXT_ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "redirect_to_url": ("redirect_to_url", "url"),
         "use_stripe_sdk": (),
         "alipay_handle_redirect": ("alipay_handle_redirect", "url"),
-        "amazon_pay_handle_redirect": ("amazon_pay_handle_redirect", "url"),
         "blik_authorize": (),
         "boleto_display_details": ("boleto_display_details", "hosted_voucher_url"),
         "card_await_notification": (),
@@ -147,6 +149,7 @@ NEXT_ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "hosted_instructions_url",
         ),
         "display_bank_transfer_instructions": ("display_bank_transfer_instructions", "hosted_instructions_url"),
+        "klarna_display_qr_code": (),
         "konbini_display_details": ("konbini_display_details", "hosted_voucher_url"),
         "multibanco_display_details": ("multibanco_display_details", "hosted_voucher_url"),
         "oxxo_display_details": ("oxxo_display_details", "hosted_voucher_url"),
@@ -157,6 +160,7 @@ NEXT_ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "swish_handle_redirect_or_display_qr_code",
             "hosted_instructions_url",
         ),
+        "upi_handle_redirect_or_display_qr_code": ("upi_handle_redirect_or_display_qr_code", "hosted_instructions_url"),
         "verify_with_microdeposits": ("verify_with_microdeposits", "hosted_verification_url"),
         "wechat_pay_display_qr_code": ("wechat_pay_display_qr_code", "hosted_instructions_url"),
         "wechat_pay_redirect_to_android_app": (),

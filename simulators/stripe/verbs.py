@@ -76,6 +76,8 @@ def update(step: Step, intent_id: str, params: Params) -> Object:
     intent = step.load("payment_intent", intent_id)
     merged = {**intent["metadata"], **metadata}
     intent["metadata"] = {name: text for name, text in merged.items() if text}
+    # "It will be cleared if the PaymentIntent is later updated for any reason", says the reference.
+    intent["last_payment_error"] = None
     if description is not None:
         intent["description"] = description
     if method is not None:
