@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+providers_app = typer.Typer(help="Look at the providers' accounts.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(providers_app, name="providers")
 
 ConfigOption = Annotated[
     Path | None,
@@ -229,6 +231,24 @@ def check(config: ConfigOption = None) -> None:
         from providers.registry import build_accounts
 
         build_accounts(accounts_settings(settings))
+
+
+@providers_app.command("check")
+def check_providers(
+    account: Annotated[str, typer.Argument(help="An account's id; all of them without it.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Ask each provider whether its account is set up as obol needs it; exit 1 where something is to be mended.
+
+    Example: obol providers check acct_main
+    """
+    with _plainly():
+        from gateway.cli_providers import check as checked
+
+        settings = _settings(config)
+        if account and account not in settings.providers:
+            _end(f"there is no [providers.{account}]; known are {', '.join(settings.providers)}", MISUSED)
+        raise typer.Exit(0 if checked(settings, account) else FAILED)
 
 
 @app.command()

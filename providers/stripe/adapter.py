@@ -18,6 +18,7 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
+    SetupCheck,
     Snapshot,
 )
 from providers.fields import Fields
@@ -32,6 +33,7 @@ from providers.stripe.capabilities import BASE_URL, PROVIDER, capabilities
 from providers.stripe.mapping import StripeMapping
 from providers.stripe.options import StripeOptions
 from providers.stripe.reading import StripeReader
+from providers.stripe.setup import check_setup
 from providers.stripe.wire import StripeWire, Told
 
 
@@ -170,6 +172,16 @@ class StripeAdapter:
             created_before_us=created_before_us,
             page_token=page_token,
             limit=limit,
+            timeout_s=timeout_s,
+        )
+
+    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
+        """Key, version, account and webhook endpoint, as `setup` looks at them."""
+        return await check_setup(
+            self._wire,
+            merchant_id=self._settings.merchant_id,
+            has_secret=bool(self._settings.webhook_secrets),
+            callback_path=callback_path,
             timeout_s=timeout_s,
         )
 
