@@ -19,6 +19,7 @@ from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
 from tests.conformance.stripe_driver import STRIPE
+from tests.conformance.stripe_live import LIVE as STRIPE_LIVE
 
 AMBIGUOUS = frozenset({"Ambiguous"})
 
@@ -136,4 +137,5 @@ async def sandbox() -> AsyncIterator[Driver]:
 DRIVERS: Mapping[str, Driven] = {
     "sandbox": Driven(sandbox, SANDBOX_FAULTS),
     "stripe": STRIPE,
+    "stripe-live": STRIPE_LIVE,
 }

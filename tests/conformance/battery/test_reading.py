@@ -73,6 +73,7 @@ async def test_a_closed_adapter_answers_with_values(rig: Rig) -> None:
 async def test_events_are_listed_in_order_from_any_of_them(rig: Rig) -> None:
     """The list goes on after any event, with none left out, and each is one that we can read."""
     lists, reads = rig.events, rig.reads
+    rig.fresh()
     snapshots = [(await rig.created())[1] for _ in range(3)]
     every = await lists.list_events(after_event_id="", limit=100, timeout_s=TIMEOUT_S)
     hints = [reads.interpret(each.body, {}) for each in every]
@@ -97,6 +98,7 @@ async def test_an_event_that_is_not_kept_is_no_empty_list(rig: Rig) -> None:
 async def test_payments_are_listed_in_pages(rig: Rig) -> None:
     """Page by page every payment of the window comes once, and the last page says so."""
     lists = rig.payments
+    rig.fresh()
     made = [(await rig.created())[1].provider_payment_id for _ in range(5)]
     listed: list[str] = []
     token = ""
