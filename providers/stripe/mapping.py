@@ -26,7 +26,7 @@ from gateway.domain.movements import (
     ProviderObject,
 )
 from gateway.domain.payments import NextAction
-from gateway.domain.providers import Snapshot
+from gateway.domain.providers import RiskLevel, RiskSignal, Snapshot
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.currencies import to_minor
 from providers.stripe.requests import OUR_PREFIX, Place
@@ -38,6 +38,7 @@ from providers.stripe.tables import (
     DISPUTES,
     EXPIRIES,
     REFUNDS,
+    RISKS,
     next_action_of,
 )
 
@@ -85,6 +86,18 @@ class StripeMapping:
         code = code or ("fraudulent" if blocked in DECLINES else own) or "card_declined"
         advice = outcome.optional_text("advice_code") if outcome is not None else ""
         return self._decline(code, charge.optional_text("failure_message"), advice)
+
+    def risk(self, charge: Fields) -> RiskSignal | None:
+        """What Radar made of a charge; None where it says nothing, or a word that no table has."""
+        outcome = charge.optional("outcome")
+        level = outcome.optional_text("risk_level") if outcome is not None else ""
+        if outcome is None or not level:
+            return None
+        if level not in RISKS:
+            self.tell("risk_level", level)
+            return None
+        score = outcome.whole("risk_score") if outcome.raw.get("risk_score") is not None else None
+        return RiskSignal(RISKS[level], score)
 
     def tell(self, kind: str, value: str) -> str:
         """Count an unmapped value; returns it as `Snapshot.unmapped` names it."""
@@ -141,6 +154,7 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
+            risk=self._mapping.risk(self._pieces.charges[-1]) if self._pieces.charges else None,
         )
 
     def _object(self) -> ProviderObject:
@@ -228,7 +242,7 @@ class _Reading:
                 yield self._movement(MovementKind.DISPUTE, each, status, reason=each.optional_text("reason"))
 
     def _of_charge(self, charge: Fields, operation: str | None) -> Iterator[Movement]:
-        status, captured = charge.text("status"), charge.whole("amount_captured")
+        status, captured, risk = charge.text("status"), charge.whole("amount_captured"), self._risky(charge)
         if status not in CHARGE_STATUSES:
             self._tell("charge.status", status)
         elif status == "pending" and self._status != "requires_action":
@@ -239,10 +253,17 @@ class _Reading:
         elif status == "succeeded":
             manual = self._intent.text("capture_method") == "manual" or not charge.flag("captured")
             if manual:
-                yield self._movement(MovementKind.AUTHORIZATION, charge, self._hold(charge), operation)
+                yield self._movement(MovementKind.AUTHORIZATION, charge, self._hold(charge), operation, reason=risk)
                 yield from self._captures(charge, captured)
             else:
-                yield self._movement(MovementKind.CAPTURE, charge, MovementStatus.SUCCEEDED, operation, captured)
+                taken = MovementStatus.SUCCEEDED
+                yield self._movement(MovementKind.CAPTURE, charge, taken, operation, captured, reason=risk)
+
+    def _risky(self, charge: Fields) -> str:
+        """What of Radar's assessment is not ordinary, in a word that is kept."""
+        signal = self._mapping.risk(charge)
+        ordinary = signal is None or signal.level in (RiskLevel.NORMAL, RiskLevel.NOT_ASSESSED)
+        return "" if signal is None or ordinary else f"risk {signal.level.lower()}"
 
     def _hold(self, charge: Fields) -> MovementStatus:
         if self._status in ("requires_capture", "processing"):

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from gateway.domain.declines import DeclineReason, RetryAdvice
 from gateway.domain.movements import Closure, MovementStatus
 from gateway.domain.payments import NextAction
+from gateway.domain.providers import RiskLevel
 from providers.fields import Fields
 
 _S = MovementStatus
@@ -135,6 +136,17 @@ ADVICE: Mapping[str, RetryAdvice] = MappingProxyType(
     }
 )
 """What the card networks advise, where they do: it goes before what we would advise for the code."""
+
+RISKS: Mapping[str, RiskLevel] = MappingProxyType(
+    {
+        "normal": RiskLevel.NORMAL,
+        "elevated": RiskLevel.ELEVATED,
+        "highest": RiskLevel.HIGHEST,
+        "not_assessed": RiskLevel.NOT_ASSESSED,
+        "unknown": RiskLevel.NOT_ASSESSED,
+    }
+)
+"""Radar's `outcome.risk_level`."""
 
 NEXT_ACTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -17,8 +17,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("driver", "fault"), pairs, indirect=["driver"], ids=names)
     elif "driver" in metafunc.fixturenames:
         marks = {name: (pytest.mark.live,) if driven.live else () for name, driven in DRIVERS.items()}
-        names = [pytest.param(name, marks=marks[name]) for name in sorted(DRIVERS)]
-        metafunc.parametrize("driver", names, indirect=True)
+        drivers = [pytest.param(name, marks=marks[name]) for name in sorted(DRIVERS)]
+        metafunc.parametrize("driver", drivers, indirect=True)
 
 
 @pytest.fixture

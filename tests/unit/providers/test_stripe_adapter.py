@@ -222,7 +222,7 @@ async def test_a_confirm_whose_references_cannot_be_put_is_not_sent(
 
 async def test_a_3ds_failure_and_another_card(adapter: StripeAdapter, url: str) -> None:
     """The payer fails 3D Secure, another card follows: two attempts, none mistaken for the other."""
-    way_back = {"return_url": "https://shop.example/back"}
+    way_back: dict[str, Any] = {"return_url": "https://shop.example/back"}
     asked = await made(adapter, payment_method="pm_card_threeDSecure2Required", **way_back)
     async with aiohttp.ClientSession() as session:
         place = f"{url}/customer/{asked.provider_payment_id}"

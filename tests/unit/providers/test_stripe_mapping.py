@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.domain.declines import DeclineReason, RetryAdvice
 from gateway.domain.derivation import derive_payment_state, derive_sums
 from gateway.domain.movements import AttemptStatus, Closure, Facts, MovementKind, MovementStatus
-from gateway.domain.providers import Snapshot
+from gateway.domain.providers import RiskLevel, RiskSignal, Snapshot
 from gateway.domain.states import PaymentState
 from providers.fields import Fields
 from providers.stripe.mapping import Pieces, StripeMapping
@@ -238,6 +238,20 @@ def test_what_radar_blocks_is_suspected_fraud() -> None:
     blocked = failed_charge(outcome={"type": "blocked", "reason": "highest_risk_level"})
     mapping = StripeMapping("acc-1", lambda kind, value: None)
     assert mapping.decline_of_charge(Fields(blocked, "charge")).reason is DeclineReason.SUSPECTED_FRAUD
+
+
+def test_radars_assessment_is_a_signal_and_kept_where_it_is_not_ordinary() -> None:
+    """Levels are ours, the score is Radar's; a word that no table has is counted and concludes nothing."""
+    told: list[Any] = []
+    ordinary = charge(outcome={"type": "authorized", "risk_level": "normal", "risk_score": 12})
+    risky = charge(outcome={"type": "authorized", "risk_level": "elevated", "risk_score": 70})
+    odd = charge(outcome={"type": "authorized", "risk_level": "quantum"})
+    assert snapshot(intent(), ordinary).risk == RiskSignal(RiskLevel.NORMAL, 12)
+    assert [each.reason for each in snapshot(intent(), ordinary).facts.movements] == [""]
+    assert snapshot(intent(), risky).risk == RiskSignal(RiskLevel.ELEVATED, 70)
+    assert [each.reason for each in snapshot(intent(), risky).facts.movements] == ["risk elevated"]
+    read = snapshot(intent(), odd, told=told)
+    assert (read.risk, read.unmapped, set(told)) == (None, (), {("risk_level", "quantum")})
 
 
 def test_a_networks_advice_goes_before_ours() -> None:
