@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+providers_app = typer.Typer(help="Look at the providers' accounts.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(providers_app, name="providers")
 
 ConfigOption = Annotated[
     Path | None,
@@ -127,6 +129,29 @@ def sandbox(
 
 
 @app.command()
+def simulator(
+    name: Annotated[str, typer.Argument(help="Whose imitation, such as stripe.")],
+    config: ConfigOption = None,
+    port: Annotated[int, typer.Option(help="Where it listens on 127.0.0.1; 0 takes a free one.")] = 12_111,
+    seed: Annotated[int, typer.Option(help="Of its faults and delays.")] = 0,
+) -> None:
+    """Serve a provider's imitation: it takes no money, keeps books, and can be told to fail.
+
+    Example: obol simulator stripe --port 12111
+    """
+    with _plainly():
+        from gateway.cli_simulator import SIMULATORS
+
+        if name not in SIMULATORS:
+            _end(f"there is no simulator {name!r}; known are {', '.join(SIMULATORS)}", MISUSED)
+        settings = _settings(config)
+        directory, hooks = settings.data_dir / name, settings.webhooks
+        directory.mkdir(parents=True, exist_ok=True)
+        with _taken("--port", port):
+            SIMULATORS[name](directory, port, seed, f"http://{hooks.host}:{hooks.port}/webhooks/{name}/{{account}}")
+
+
+@app.command()
 def demo(
     keep: Annotated[
         Path | None, typer.Option(help="A new or empty directory in which the database and the logs stay.")
@@ -213,6 +238,24 @@ def check(config: ConfigOption = None) -> None:
 
         build_accounts(accounts_settings(settings))
         sealing_of(settings)
+
+
+@providers_app.command("check")
+def check_providers(
+    account: Annotated[str, typer.Argument(help="An account's id; all of them without it.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Ask each provider whether its account is set up as obol needs it; exit 1 where something is to be mended.
+
+    Example: obol providers check acct_main
+    """
+    with _plainly():
+        from gateway.cli_providers import check as checked
+
+        settings = _settings(config)
+        if account and account not in settings.providers:
+            _end(f"there is no [providers.{account}]; known are {', '.join(settings.providers)}", MISUSED)
+        raise typer.Exit(0 if checked(settings, account) else FAILED)
 
 
 @app.command()

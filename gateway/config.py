@@ -128,8 +128,12 @@ class SecretsSection(Section):
 class ProviderSection(Section):
     """One account at one provider; its name in the file is the account id."""
 
-    provider: str = Field(min_length=1, max_length=63, description="the provider's kind, such as sandbox")
-    base_url: str = Field(min_length=1, max_length=2_048, description="https://..., or http:// on loopback")
+    provider: str = Field(
+        min_length=1, max_length=63, description="the provider's kind, such as stripe; left out, the account's own name"
+    )
+    base_url: str = Field(
+        default="", max_length=2_048, description="https://..., or http:// on loopback; empty for the provider's own"
+    )
     api_key: SecretStr = Field(description="the credential that the gateway calls with")
     webhook_secrets: tuple[SecretStr, ...] = Field(
         default=(), max_length=4, description="what callbacks are signed with; two while one is replaced"
@@ -154,6 +158,16 @@ def _sandbox() -> dict[str, ProviderSection]:
         default=True,
     )
     return {SANDBOX_ACCOUNT: section}
+
+
+def _named_by_kind(value: object) -> object:
+    # [providers.stripe] needs no line that says so: an account whose kind is left out has its kind's name.
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: {"provider": name, **section} if isinstance(section, Mapping) else section
+        for name, section in value.items()
+    }
 
 
 def _known_durations(value: object) -> object:
@@ -184,7 +198,7 @@ class Settings(BaseSettings):
     logs: LogsSection = Field(default_factory=LogsSection)
     drain: DrainSection = Field(default_factory=DrainSection)
     secrets: SecretsSection = Field(default_factory=SecretsSection)
-    providers: dict[str, ProviderSection] = Field(default_factory=_sandbox)
+    providers: Annotated[dict[str, ProviderSection], BeforeValidator(_named_by_kind)] = Field(default_factory=_sandbox)
     engine: Annotated[EngineSettings, BeforeValidator(_known_durations)] = Field(default_factory=EngineSettings)
 
     @model_validator(mode="after")

@@ -22,7 +22,12 @@ from providers.settings import AccountsSettings, ProviderAccountSettings, Provid
 
 ENTRY_POINT_GROUP = "obol.providers"
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"sandbox": "providers.sandbox.adapter:build"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "sandbox": "providers.sandbox.adapter:build",
+        "stripe": "providers.stripe.adapter:build",
+    }
+)
 """Provider kind to `module:function`; the function is an AdapterBuilder."""
 
 AdapterBuilder = Callable[[ProviderAccountSettings, ProviderHooks], ProviderAdapter]

@@ -1,10 +1,10 @@
-"""An installation of its own: a sandbox, gateways and a sidecar as real processes, out of one directory.
+"""An installation of its own: a provider's imitation, gateways and a sidecar as real processes, out of one directory.
 
     with Installation(directory) as installed:
         installed.start()
         channel(installed.target)
 
-Everything that they keep lies in the directory: obol.toml, data/obol.db, data/sandbox/effects.jsonl, and a log each.
+Everything that they keep lies in the directory: obol.toml, data/obol.db, the imitation's effects.jsonl, and a log each.
 """
 
 import base64
@@ -22,6 +22,7 @@ from typing import Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.demo.imitation import SANDBOX, Imitation
 from gateway.demo.process import Process, stop_all, wait_until
 from obol.client import channel
 
@@ -48,26 +49,32 @@ enabled = false
 grace_s = 2.0
 
 [providers.{account}]
-provider = "sandbox"
-base_url = {sandbox}
-api_key = "sandbox-key-main"
-webhook_secrets = ["sandbox-signing-main"]
-default = true
+provider = {provider}
+base_url = {provider_url}
+{settings}
+options = {{ {options} }}
 """
 
 
 class Installation:
-    """One sandbox, `gateways` gateways on one database, one sidecar; leaving the block ends them all.
+    """One imitation, `gateways` gateways on one database, one sidecar; leaving the block ends them all.
 
     `database_url` of a migrated PostgreSQL, "" for SQLite in the directory. `settings` are environment variables of all
     processes, such as OBOL_ENGINE__LEASE_S, over the file; what our own environment says of Obol is not passed on.
     """
 
     def __init__(
-        self, directory: Path, *, gateways: int = 1, database_url: str = "", settings: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        gateways: int = 1,
+        database_url: str = "",
+        settings: Mapping[str, str] | None = None,
+        imitation: Imitation = SANDBOX,
     ) -> None:
         self.directory = directory.resolve()
         self.data = self.directory / "data"
+        self.imitation = imitation
         self._settings = dict(settings or {})
         if database_url:
             self._settings["OBOL_DATABASE__URL"] = database_url
@@ -75,8 +82,8 @@ class Installation:
             key = f"demo:{base64.b64encode(secrets.token_bytes(32)).decode()}"
             self._settings.setdefault("OBOL_SECRETS__SEALING_KEYS", json.dumps([key]))
         ports = free_ports(gateways + 2)
-        self._sandbox_port, self._webhooks_port, *self._gateway_ports = ports
-        self.sandbox = self._process("sandbox", "sandbox", "--port", str(self._sandbox_port))
+        self._provider_port, self._webhooks_port, *self._gateway_ports = ports
+        self.provider = self._process(imitation.provider, *imitation.serve, "--port", str(self._provider_port))
         self.sidecar = self._process("sidecar", "webhooks")
         self.gateways = tuple(
             self._process("gateway" if gateways == 1 else f"gateway-{number}", "serve", OBOL_GRPC__PORT=str(port))
@@ -93,8 +100,8 @@ class Installation:
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """All of them: the sandbox, the gateways, the sidecar."""
-        return (self.sandbox, *self.gateways, self.sidecar)
+        """All of them: the imitation, the gateways, the sidecar."""
+        return (self.provider, *self.gateways, self.sidecar)
 
     @property
     def target(self) -> str:
@@ -102,13 +109,18 @@ class Installation:
         return self.gateway_target() if len(self.gateways) == 1 else f"ipv4:{','.join(self._gateway_addresses)}"
 
     @property
+    def provider_url(self) -> str:
+        """Where the imitation is, and its controls under /control."""
+        return f"http://{HOST}:{self._provider_port}"
+
+    @property
     def sandbox_url(self) -> str:
-        """Where the provider is, and its controls under /control."""
-        return f"http://{HOST}:{self._sandbox_port}"
+        """The same, for those who know that it is the sandbox."""
+        return self.provider_url
 
     @property
     def sidecar_url(self) -> str:
-        """Where callbacks go, under /webhooks/sandbox/acct_main."""
+        """Where callbacks go, under /webhooks/<provider>/acct_main."""
         return f"http://{HOST}:{self._webhooks_port}"
 
     @property
@@ -118,8 +130,8 @@ class Installation:
 
     @property
     def effect_log(self) -> Path:
-        """What the sandbox did, a line for each movement of money."""
-        return self.data / "sandbox" / "effects.jsonl"
+        """What the imitation did, a line for each movement of money."""
+        return self.data / self.imitation.directory / "effects.jsonl"
 
     def gateway_target(self, number: int = 0) -> str:
         """The gRPC target of one gateway."""
@@ -141,14 +153,17 @@ class Installation:
             data=json.dumps(str(self.data)),
             webhooks=self._webhooks_port,
             gateways=json.dumps(self.target),
-            sandbox=json.dumps(self.sandbox_url),
+            provider=json.dumps(self.imitation.provider),
+            provider_url=json.dumps(self.provider_url),
+            settings="\n".join(f"{name} = {json.dumps(value)}" for name, value in self.imitation.account.items()),
+            options=", ".join(f"{name} = {json.dumps(value)}" for name, value in self.imitation.options.items()),
         )
         (self.directory / "obol.toml").write_text(config, encoding="utf-8")
 
     def wait_ready(self, *, within_s: float = READY_S_MAX) -> None:
         """Return when every process that runs serves. Raises ProcessDied, TookTooLong."""
         probes: list[tuple[Process, Callable[[], bool]]] = [
-            (self.sandbox, lambda: answers(self.sandbox_url, "/control/webhooks")),
+            (self.provider, lambda: answers(self.provider_url, "/control/webhooks")),
             *((process, self._serving(number)) for number, process in enumerate(self.gateways)),
             # Last: the sidecar is ready when the gateway is.
             (self.sidecar, lambda: answers(self.sidecar_url, "/readyz")),

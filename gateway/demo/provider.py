@@ -25,7 +25,6 @@ class TestMethods:
     approved: str
     needs_action: str
     declined: str
-    answer_lost: str
 
 
 class ProviderSide(Protocol):
@@ -40,6 +39,10 @@ class ProviderSide(Protocol):
 
     def dispute(self, provider_payment_id: str, amount_minor: int) -> None:
         """The customer's bank asks for its money back."""
+        ...
+
+    def lose_next_answer(self) -> str:
+        """Let the next charge be booked and its answer be lost; the payment method to ask for it with."""
         ...
 
     def callbacks_lost(self) -> AbstractContextManager[None]:
@@ -59,16 +62,8 @@ class UnexpectedAnswer(Exception):
     """The provider's side answered in a way that the play does not know."""
 
 
-class SandboxSide:
-    """The sandbox: its customer's page, its controls, its effect log."""
-
-    name = "sandbox"
-    methods = TestMethods(
-        approved="card_ok",
-        needs_action="card_requires_action",
-        declined="card_declined_insufficient_funds",
-        answer_lost="card_answer_lost",
-    )
+class ControlledSide:
+    """What every imitation has: a page for its customer, controls under /control, and its effect log."""
 
     def __init__(self, installed: Installation) -> None:
         self._installed = installed
@@ -102,11 +97,41 @@ class SandboxSide:
         return read_effects(self._installed.effect_log)
 
     def _control(self, method: str, path: str, body: Mapping[str, object] | None) -> str:
-        url = f"{self._installed.sandbox_url}/control/{path}"
+        url = f"{self._installed.provider_url}/control/{path}"
         return _ask(method, url, "" if body is None else json.dumps(body), {}, http.HTTPStatus.OK).body
 
 
-PROVIDERS: Mapping[str, Callable[[Installation], ProviderSide]] = {SandboxSide.name: SandboxSide}
+class SandboxSide(ControlledSide):
+    """The sandbox, whose payment methods say what goes wrong."""
+
+    name = "sandbox"
+    methods = TestMethods(
+        approved="card_ok", needs_action="card_requires_action", declined="card_declined_insufficient_funds"
+    )
+
+    def lose_next_answer(self) -> str:
+        return "card_answer_lost"
+
+
+class StripeSide(ControlledSide):
+    """Stripe's imitation, by the test payment methods that Stripe publishes; what goes wrong is a fault."""
+
+    name = "stripe"
+    methods = TestMethods(
+        approved="pm_card_visa",
+        needs_action="pm_card_threeDSecure2Required",
+        declined="pm_card_visa_chargeDeclinedInsufficientFunds",
+    )
+
+    def lose_next_answer(self) -> str:
+        self._control("POST", "faults", {"next": [{"fault": "lost_after", "match": "create"}]})
+        return self.methods.approved
+
+
+PROVIDERS: Mapping[str, Callable[[Installation], ProviderSide]] = {
+    SandboxSide.name: SandboxSide,
+    StripeSide.name: StripeSide,
+}
 """Whom the demo can play against."""
 
 

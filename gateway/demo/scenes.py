@@ -198,9 +198,8 @@ def _unknown(stage: Stage) -> None:
     # Without webhooks it is recovery alone that finds out; with them either could be first, and the scene another.
     with stage.provider.callbacks_lost():
         stage.say(stage.provider.name, "books the charge, drops the connection, and sends no webhook")
-        payment = stage.create(
-            order, Money(amount_minor=3_000, currency_code="JPY"), stage.provider.methods.answer_lost
-        )
+        method = stage.provider.lose_next_answer()
+        payment = stage.create(order, Money(amount_minor=3_000, currency_code="JPY"), method)
         stage.expect_state(payment, PaymentState.PAYMENT_STATE_UNKNOWN)
         stage.say("billing", "does not pay again, and waits")
         seen = stage.hear(order, "CAPTURED", lambda seen: seen.payment_state == PaymentState.PAYMENT_STATE_CAPTURED)

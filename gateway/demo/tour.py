@@ -17,6 +17,7 @@ from rich.text import Text
 from gateway.demo import wording
 from gateway.demo.billing import CONSUMER, Billing
 from gateway.demo.figures import read_books
+from gateway.demo.imitation import IMITATIONS
 from gateway.demo.installation import Installation
 from gateway.demo.process import ProcessDied, TookTooLong, wait_until
 from gateway.demo.provider import PROVIDERS, ProviderSide, UnexpectedAnswer
@@ -53,7 +54,7 @@ def run(*, keep: Path | None = None, quiet: bool = False, provider: str = "sandb
             stream.reconfigure(errors="replace")
     try:
         with _ended_by_signals(), _directory(keep) as directory:
-            installed = Installation(directory)
+            installed = Installation(directory, imitation=IMITATIONS[provider])
             try:
                 return _told(installed, provider, telling(quiet=quiet), kept=keep is not None)
             finally:

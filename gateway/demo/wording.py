@@ -57,9 +57,9 @@ def money(amount: money_pb2.Money) -> str:
 
 def opening(installed: Installation, *, kept: bool) -> Text:
     """Who runs where."""
-    where = (installed.sandbox_url, installed.target, installed.sidecar_url)
+    where = (installed.provider_url, installed.target, installed.sidecar_url)
     words = Text("Three processes, nothing configured:")
-    for process, address in zip((installed.sandbox, installed.gateways[0], installed.sidecar), where, strict=True):
+    for process, address in zip((installed.provider, installed.gateways[0], installed.sidecar), where, strict=True):
         words.append(f"\n  {process.name:<8} {address:<24} process {process.pid}", "dim")
     fate = "" if kept else ", and goes with them (--keep DIR keeps it)"
     return words.append(f"\n  all they write is in {installed.directory}{fate}", "dim")

@@ -54,13 +54,31 @@ class OperationReference:
     idempotency_key: str
 
 
+class RiskLevel(StrEnum):
+    """How risky the provider thinks that a charge is."""
+
+    NORMAL = "NORMAL"
+    ELEVATED = "ELEVATED"
+    HIGHEST = "HIGHEST"
+    NOT_ASSESSED = "NOT_ASSESSED"
+
+
+@dataclass(frozen=True, slots=True)
+class RiskSignal:
+    """The provider's own assessment of the latest charge; `score` from 0 to 100 where it tells one."""
+
+    level: RiskLevel
+    score: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A provider's payment object as read at one moment, normalized.
 
     `facts` carry our operation ids where the provider's metadata has them. `amount_minor` and `currency` are the
     object's own. `payment_id` and `tenant_id` are ours from its metadata, empty where it has none. `unmapped` names
-    every value that the mapping table did not know: with any, the outcome is UNKNOWN.
+    every value that the mapping table did not know: with any, the outcome is UNKNOWN. `risk` moves nothing: what
+    of it is not ordinary is kept as the movement's reason.
     """
 
     account_id: str
@@ -74,6 +92,7 @@ class Snapshot:
     decline: Decline | None = None
     provider_time_us: int | None = None
     unmapped: tuple[str, ...] = ()
+    risk: RiskSignal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +297,24 @@ class ListsPayments(Protocol):
     async def list_payments(
         self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float
     ) -> tuple[Sequence[Snapshot], str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SetupCheck:
+    """One thing about an account's set-up at its provider, as it is seen; `problem` is what to mend, "" for nothing."""
+
+    subject: str
+    seen: str
+    problem: str = ""
+
+
+@runtime_checkable
+class ChecksSetup(Protocol):
+    """Can say whether an account is set up at its provider as the gateway needs it. Reads only."""
+
+    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
+        """Credentials, version, and that callbacks come to `callback_path` of some address. Raises nothing."""
+        ...
 
 
 class AdmissionRefused(Exception):

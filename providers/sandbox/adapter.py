@@ -22,6 +22,7 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
+    SetupCheck,
     Snapshot,
     Unreadable,
 )
@@ -174,6 +175,21 @@ class SandboxAdapter:
         found = _readable(lambda: [self._mapping.snapshot(each.raw) for each in page.objects("data")])
         more = _readable(lambda: page.flag("has_more"))
         return found, found[-1].provider_payment_id if more and found else ""
+
+    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
+        """Whose key this is; where the sandbox calls back is its own command's to say."""
+        exchange = await self._read(f"/{API_VERSION}/account", timeout_s)
+        try:
+            found = Fields(_body(exchange), "account").text("id")
+        except ValueError as error:
+            return [SetupCheck("credentials", str(error), "is a sandbox at base_url, and api_key one of its own?")]
+        wanted = self._settings.merchant_id
+        other = f"the key is of {found}, not of {wanted}" if wanted not in ("", found) else ""
+        secrets = bool(self._settings.webhook_secrets)
+        return [
+            SetupCheck("credentials", found, other),
+            SetupCheck("signing secret", "set" if secrets else "none", "" if secrets else "set webhook_secrets"),
+        ]
 
     async def close(self) -> None:
         await self._wire.close()

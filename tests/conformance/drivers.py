@@ -18,6 +18,8 @@ from simulators.sandbox.events import signed_headers
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
+from tests.conformance.stripe_driver import STRIPE
+from tests.conformance.stripe_live import LIVE as STRIPE_LIVE
 
 AMBIGUOUS = frozenset({"Ambiguous"})
 
@@ -132,4 +134,8 @@ async def sandbox() -> AsyncIterator[Driver]:
             yield SandboxDriver(base_url, session)
 
 
-DRIVERS: Mapping[str, Driven] = {"sandbox": Driven(sandbox, SANDBOX_FAULTS)}
+DRIVERS: Mapping[str, Driven] = {
+    "sandbox": Driven(sandbox, SANDBOX_FAULTS),
+    "stripe": STRIPE,
+    "stripe-live": STRIPE_LIVE,
+}

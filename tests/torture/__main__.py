@@ -1,4 +1,4 @@
-"""`python -m tests.torture KILLS STORE SEED [GATEWAYS]`: torture an installation. Exit code 1 where anything broke."""
+"""`python -m tests.torture KILLS STORE SEED [GATEWAYS] [PROVIDER]`: exit code 1 where anything broke."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from tests.torture.run import Plan, torture
+from tests.torture.tortured import TORTURED
 
 STORES = {"sqlite": 1, "postgresql": 3}
 """Each store, and how many gateways it gets."""
@@ -20,12 +21,14 @@ VIOLATIONS_SHOWN_MAX = 200
 
 def main(arguments: list[str]) -> int:
     """Run, and tell."""
+    provider = arguments.pop() if arguments and arguments[-1] in TORTURED else "sandbox"
     store = ALSO_CALLED.get(arguments[1], arguments[1]) if len(arguments) in (3, 4) else ""
     if store not in STORES:
-        print(f"usage: python -m tests.torture KILLS {'|'.join(STORES)} SEED [GATEWAYS]", file=sys.stderr)
+        named = f"[{'|'.join(TORTURED)}]"
+        print(f"usage: python -m tests.torture KILLS {'|'.join(STORES)} SEED [GATEWAYS] {named}", file=sys.stderr)
         return 2
     gateways = int(arguments[3]) if len(arguments) == 4 else STORES[store]
-    plan = Plan(kills=int(arguments[0]), store=store, seed=int(arguments[2]), gateways=gateways)
+    plan = Plan(kills=int(arguments[0]), store=store, seed=int(arguments[2]), gateways=gateways, provider=provider)
     directory = Path(tempfile.mkdtemp(prefix=f"obol-torture-{store}-"))
     print(f"torture: seed={plan.seed} commit={_commit()} directory={directory}", flush=True)
     # What the client kit has to say of every disconnect goes beside the other logs.

@@ -11,7 +11,6 @@ from obol.client import AioPaymentGatewayClient, CallRecord, Conflict, GatewayEr
 from obol.v1 import payment_gateway_pb2 as paying
 from obol.v1.money_pb2 import Money
 from obol.v1.payment_pb2 import CaptureMethod, ConfirmationMethod, Payment, PaymentState
-from simulators.sandbox.outcomes import OUTCOMES
 from tests.torture.intents import FINAL, Intent, Journal
 from tests.torture.provider import Provider
 
@@ -20,8 +19,6 @@ TRIES_MAX = 30
 SHORT_DEADLINE_SHARE = 0.10
 WALK_AWAY_SHARE = 0.06
 TOGETHER_SHARE = 0.2
-CURRENCIES = ("EUR", "JPY", "KWD")
-RARE_TOKENS = {"card_huge_answer": 0.05, "card_slow_drip": 0.3}
 
 METHODS = {
     "CreatePayment": "create_payment",
@@ -114,17 +111,17 @@ class _Story:
         self._name = name
         self._steps = 0
         self._amount = chance.randrange(200, 100_000)
-        self._currency = chance.choice(CURRENCIES)
+        self._currency = chance.choice(billing.provider.tortured.currencies)
 
     async def tell(self) -> None:
         """Create, then whatever suits what came of it."""
         chance = self._chance
         manual = chance.random() < 0.4
         confirming = chance.random() < 0.2
-        tokens = list(OUTCOMES)
-        token = chance.choices(tokens, [RARE_TOKENS.get(each, 1.0) for each in tokens])[0]
+        tortured = self._billing.provider.tortured
+        token = chance.choices(list(tortured.tokens), list(tortured.tokens.values()))[0]
         if chance.random() < 0.5:
-            token = "card_ok"
+            token = tortured.approves
         create = self._intend(
             "CreatePayment",
             paying.CreatePaymentRequest(
@@ -158,7 +155,7 @@ class _Story:
             await self._refund(payment)
 
     async def _confirm(self, payment: Payment) -> None:
-        tokens = ("card_ok", "card_ok", "card_answer_lost", "card_declined", "card_requires_action")
+        tokens = self._billing.provider.tortured.again
         confirms = [
             self._intend(
                 "ConfirmPayment",
@@ -169,10 +166,11 @@ class _Story:
         await asyncio.gather(*map(self._settle, confirms))
 
     async def _act(self, payment: Payment) -> None:
+        tortured = self._billing.provider.tortured
         outcome = self._chance.choice(("approve", "approve", "refuse"))
         acting = self._billing.provider.act(payment.provider_reference.provider_payment_id, outcome)
         if self._chance.random() < 0.3:
-            again = paying.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_method="card_ok")
+            again = paying.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_method=tortured.approves)
             await asyncio.gather(acting, self._settle(self._intend("ConfirmPayment", again)))
         else:
             await acting

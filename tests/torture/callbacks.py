@@ -1,4 +1,4 @@
-"""The relay of callbacks: between the sandbox and the sidecars, with a record of what got its 2xx."""
+"""The relay of callbacks: between the provider and the sidecars, with a record of what got its 2xx."""
 
 import asyncio
 import random
@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 import aiohttp
 from aiohttp import web
+
+from tests.torture.tortured import SANDBOX, Tortured
 
 HOST = "127.0.0.1"
 TIMEOUT_S = 8.0
@@ -18,7 +20,8 @@ Hook = Callable[[], None]
 class CallbackRelay:
     """Passes each callback to one sidecar, some to two at once, and now and then a forged one beside it."""
 
-    def __init__(self, port: int, sidecar_ports: Sequence[int], seed: int) -> None:
+    def __init__(self, port: int, sidecar_ports: Sequence[int], seed: int, tortured: Tortured = SANDBOX) -> None:
+        self._tortured = tortured
         self.acknowledged: set[str] = set()
         """The event ids that got their 2xx."""
         self.forged: set[str] = set()
@@ -53,10 +56,9 @@ class CallbackRelay:
 
     async def _post(self, request: web.Request) -> web.Response:
         body = await request.read()
-        event_id = request.headers.get("Sandbox-Event-Id", "")
-        headers = {
-            name: value for name, value in request.headers.items() if name.lower().startswith(("sandbox-", "content-t"))
-        }
+        event_id = self._tortured.event_id(request.headers, body)
+        wanted = self._tortured.callback_headers
+        headers = {name: value for name, value in request.headers.items() if name.lower().startswith(wanted)}
         urls = self._random.sample(self._urls, 1)
         if self._random.random() < DOUBLED_SHARE:
             urls = [*urls, self._random.choice(self._urls)]
@@ -85,7 +87,8 @@ class CallbackRelay:
 
         async def send() -> None:
             self.forged.add(own)
-            if 200 <= await self._pass_on(url, forged, {**headers, "Sandbox-Event-Id": own}) < 300:
+            told = {self._tortured.event_header: own} if self._tortured.event_header else {}
+            if 200 <= await self._pass_on(url, forged, {**headers, **told}) < 300:
                 self.forged_accepted.add(own)
 
         task = asyncio.create_task(send())

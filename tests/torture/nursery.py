@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 FLIGHT = "TORTURE_FLIGHT_S"
@@ -107,17 +108,21 @@ def _become(asked: dict[str, Any]) -> int:
 
 
 def _run(arguments: list[str]) -> None:
-    if arguments[0] == "sandbox":
+    if arguments[0] == "imitation":
         # By its own entry point, which can be told how long it hangs.
-        from simulators.sandbox.__main__ import main as sandbox
-
-        sandbox(arguments[1:])
+        importlib.import_module(f"simulators.{arguments[1]}.__main__").main(arguments[2:])
         return
     from providers.sandbox import adapter, capabilities
 
     # A duration as the others are, but a fact of the provider's and no setting: here nothing is in flight for longer.
-    shortened = replace(capabilities.CAPABILITIES, flight_s_max=int(os.environ.pop(FLIGHT)))
+    flight_s_max = int(os.environ.pop(FLIGHT))
+    shortened = replace(capabilities.CAPABILITIES, flight_s_max=flight_s_max)
     setattr(adapter, "CAPABILITIES", shortened)  # noqa: B010  its name is not the adapter's to export
+    if "stripe" in Path(os.environ["OBOL_CONFIG"]).read_text():
+        from providers.stripe import adapter as stripe
+
+        whole: Any = getattr(stripe, "capabilities")  # noqa: B009  the same
+        setattr(stripe, "capabilities", lambda **told: replace(whole(**told), flight_s_max=flight_s_max))  # noqa: B010  the same
     from gateway.cli import main as obol
 
     sys.argv = ["obol", *arguments]

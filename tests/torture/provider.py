@@ -1,4 +1,4 @@
-"""The provider's controls, and its own records: the sandbox, asked past the gateway."""
+"""The provider's controls, and its own records: its imitation, asked past the gateway."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -8,15 +8,17 @@ from typing import Any, Self
 
 import aiohttp
 
+from tests.torture.tortured import SANDBOX, Tortured
+
 PAGE = 100
-KEY = "sandbox-key-main"
 
 
 class Provider:
-    """The sandbox at `url`, as its operator, its dashboard's user and its customers reach it."""
+    """The imitation at `url`, as its operator, its dashboard's user and its customers reach it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tortured: Tortured = SANDBOX) -> None:
         self._url = url
+        self.tortured = tortured
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -66,10 +68,12 @@ class Provider:
         await self._ask("POST", f"/control/payments/{provider_payment_id}/{step}", body, refused_is_fine=True)
 
     async def payments(self) -> AsyncIterator[dict[str, Any]]:
-        """Every payment in the provider's books."""
-        after = ""
+        """Every payment in the provider's books, where they say whose it is in words of their own."""
+        path, after = self.tortured.payments_path, ""
+        if not path:
+            return
         while True:
-            page = await self._ask("GET", f"/v1/payments?limit={PAGE}{after}")
+            page = await self._ask("GET", f"{path}?limit={PAGE}{after}")
             for payment in page["data"]:
                 yield payment
             if not page["has_more"]:
@@ -91,7 +95,7 @@ class Provider:
     ) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("the provider is not open")
-        headers = {"Authorization": f"Bearer {KEY}"}
+        headers = {"Authorization": f"Bearer {self.tortured.api_key}"}
         async with self._session.request(method, self._url + path, json=body, headers=headers) as answer:
             if answer.status >= 400 and not refused_is_fine:
                 raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")

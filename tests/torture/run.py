@@ -32,6 +32,7 @@ from tests.torture.reckoning import (
     read_commands,
 )
 from tests.torture.site import Site
+from tests.torture.tortured import TORTURED
 from tests.torture.watching import CONSUMER, CursorWatcher, NamedConsumer
 from tests.torture.weather import Weather
 
@@ -64,6 +65,7 @@ class Plan:
     gateways: int
     sidecars: int = 2
     redeliver: bool = True
+    provider: str = "sandbox"
 
 
 @dataclass
@@ -107,10 +109,11 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
             sidecars=plan.sidecars,
             database_url=database.url,
             seed=plan.seed,
+            tortured=TORTURED[plan.provider],
         )
         try:
             await site.open()
-            async with Provider(f"http://{HOST}:{site.sandbox_port}") as provider:
+            async with Provider(f"http://{HOST}:{site.sandbox_port}", site.tortured) as provider:
                 try:
                     await _Run(plan, site, database, provider, outcome).carry_out()
                 except Exception:  # noqa: BLE001  the reckoning of what there is comes all the same

@@ -1,6 +1,6 @@
-"""The site: one sandbox that lives throughout, gateways and sidecars that die, and relays between them.
+"""The site: one imitation of a provider that lives throughout, gateways and sidecars that die, and relays between them.
 
-billing -> gateway-0, gateway-1 ... -> a Relay each -> sandbox -> CallbackRelay -> sidecar-0, sidecar-1 -> gateways
+billing -> gateway-0, gateway-1 ... -> a Relay each -> provider -> CallbackRelay -> sidecar-0, sidecar-1 -> gateways
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from tests.torture.callbacks import CallbackRelay
 from tests.torture.nursery import FLIGHT
 from tests.torture.processes import Nursery, Process
 from tests.torture.relay import Relay
+from tests.torture.tortured import SANDBOX, Tortured
 
 READY_S_MAX = 60.0
 LOOK_S = 0.02
@@ -53,13 +54,12 @@ _CONFIG = """\
 data_dir = {data}
 
 [providers.{account}]
-provider = "sandbox"
+provider = "{provider}"
 base_url = "http://{host}:{sandbox}"
-api_key = "sandbox-key-main"
-webhook_secrets = ["sandbox-signing-main"]
 default = true
 failures_max = 8
 open_s = 0.5
+{section}
 """
 
 
@@ -67,8 +67,17 @@ class Site:
     """Everything of one run, out of one directory. `database_url` "" for SQLite in the directory."""
 
     def __init__(
-        self, directory: Path, nursery: Nursery, *, gateways: int, sidecars: int, database_url: str, seed: int
+        self,
+        directory: Path,
+        nursery: Nursery,
+        *,
+        gateways: int,
+        sidecars: int,
+        database_url: str,
+        seed: int,
+        tortured: Tortured = SANDBOX,
     ) -> None:
+        self.tortured = tortured
         self.directory = directory
         self.data = directory / "data"
         self.database_url = database_url or f"sqlite+aiosqlite:///{self.data / 'obol.db'}"
@@ -79,10 +88,10 @@ class Site:
         self._gateway_ports, rest = ports[2 : 2 + gateways], ports[2 + gateways :]
         relay_ports, self._sidecar_ports = rest[:gateways], rest[gateways:]
         self.relays = [Relay(port, self.sandbox_port) for port in relay_ports]
-        self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed)
+        self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed, tortured)
         self.targets = [f"{HOST}:{port}" for port in self._gateway_ports]
         self.target = f"ipv4:{','.join(self.targets)}"
-        self.sandbox = self._process("sandbox", "sandbox", *self._sandbox_arguments(callbacks_port))
+        self.sandbox = self._process("provider", "imitation", tortured.name, *self._sandbox_arguments(callbacks_port))
         self.gateways = [
             self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
             for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
@@ -100,17 +109,24 @@ class Site:
     @property
     def sidecar_urls(self) -> list[str]:
         """Where this run's provider would call back, past the relay."""
-        return [f"http://{HOST}:{port}/webhooks/sandbox/{ACCOUNT}" for port in self._sidecar_ports]
+        return [f"http://{HOST}:{port}/webhooks/{self.tortured.name}/{ACCOUNT}" for port in self._sidecar_ports]
 
     @property
     def effect_log(self) -> Path:
-        """What the sandbox did."""
-        return self.data / "sandbox" / "effects.jsonl"
+        """What the provider did."""
+        return self.data / self.tortured.name / "effects.jsonl"
 
     async def open(self) -> None:
         """Start everything and wait until it serves."""
-        (self.data / "sandbox").mkdir(parents=True)
-        config = _CONFIG.format(data=json.dumps(str(self.data)), account=ACCOUNT, host=HOST, sandbox=self.sandbox_port)
+        (self.data / self.tortured.name).mkdir(parents=True)
+        config = _CONFIG.format(
+            data=json.dumps(str(self.data)),
+            account=ACCOUNT,
+            host=HOST,
+            sandbox=self.sandbox_port,
+            provider=self.tortured.name,
+            section=self.tortured.section,
+        )
         (self.directory / "obol.toml").write_text(config)
         await asyncio.gather(*(relay.open() for relay in self.relays), self.callbacks.open())
         for process in self.processes:
@@ -150,8 +166,8 @@ class Site:
             await asyncio.sleep(LOOK_S)
 
     def _sandbox_arguments(self, callbacks_port: int) -> list[str]:
-        url = f"http://{HOST}:{callbacks_port}/webhooks/sandbox/{{account}}"
-        directory = str(self.data / "sandbox")
+        url = f"http://{HOST}:{callbacks_port}/webhooks/{self.tortured.name}/{{account}}"
+        directory = str(self.data / self.tortured.name)
         arguments = {"port": self.sandbox_port, "data-dir": directory, "webhook-url": url, "hang-seconds": HANG_S}
         return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 

@@ -10,7 +10,11 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 
-COMMANDS = [["serve"], ["verify"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]]
+COMMANDS = [
+    *([name] for name in ("serve", "verify", "webhooks", "sandbox", "simulator", "demo", "migrate", "version")),
+    ["config", "check"],
+    ["providers", "check"],
+]
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,8 @@ import pytest
 
 from gateway.app.settings import EngineSettings
 from gateway.config import ConfigError, Settings, effective, load_settings
+from gateway.main import accounts_settings
+from providers.registry import build_accounts
 from simulators.sandbox.settings import DEFAULT_ACCOUNTS, SandboxSettings
 
 SECRET = "planted-secret"
@@ -113,6 +115,14 @@ def test_a_misspelt_variable_is_an_error_and_not_a_silence(
     found = problems()
     assert any(problem.startswith(expected) for problem in found)
     assert SECRET not in "".join(found)
+
+
+def test_a_key_is_all_that_a_provider_of_its_name_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One variable: the account is of the kind that its name says, alone, and so the default."""
+    monkeypatch.setenv("OBOL_PROVIDERS__STRIPE__API_KEY", SECRET)
+    settings = load_settings()
+    (account,) = build_accounts(accounts_settings(settings)).all()
+    assert (account.account_id, account.provider, settings.routed_account) == ("stripe", "stripe", "stripe")
 
 
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ def test_a_configuration_that_cannot_be_right_is_refused(settings: AccountsSetti
 
 def test_an_installed_provider_is_found_by_its_name(installed: list[EntryPoint]) -> None:
     """A provider of another distribution takes part without a change here."""
-    assert provider_kinds() == ("other", "sandbox")
+    assert provider_kinds() == ("other", "sandbox", "stripe")
     assert routed(build_accounts(AccountsSettings((account("far", provider="other"),))), "other") == "far"
 
 

@@ -1,0 +1,27 @@
+"""`python -m simulators.stripe --data-dir DIR --webhook-url URL`: the imitation in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from simulators.stripe.server import serve
+from simulators.stripe.settings import StripeSettings
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line and serve until a signal."""
+    parser = argparse.ArgumentParser(prog="simulators.stripe", description="Stripe's imitation.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=12_111, help="0 takes a free one")
+    parser.add_argument("--data-dir", type=Path, required=True, help="journal and effect log")
+    parser.add_argument("--webhook-url", help="may hold {account}")
+    parser.add_argument("--public-url", help="where a payer's browser finds the imitation")
+    parser.add_argument("--hang-seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    serve(StripeSettings(**vars(parser.parse_args(arguments))))
+
+
+if __name__ == "__main__":
+    main()
