@@ -1,5 +1,6 @@
 """The store as the port asks for it: the hot path of an engine, and units for everything else."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import Connection, text
@@ -29,9 +30,10 @@ from store import browsing, consumers, inbox, observing, recovery
 from store.database import Database
 from store.feed import Feed
 from store.hot import Hot
+from store.operating import DurableOperating
 
 
-class DurableStore:
+class DurableStore(DurableOperating):
     """Everything durable; implements `gateway.domain.storage.Store`. Safe for concurrent tasks of one event loop."""
 
     def __init__(
@@ -143,9 +145,9 @@ class DurableStore:
             lambda connection: inbox.take_callbacks(connection, self._database.now(), limit=limit, lease_s=lease_s)
         )
 
-    async def change_callback(self, change: CallbackChange) -> bool:
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord] = ()) -> bool:
         return await self._database.write(
-            lambda connection: inbox.change_callback(connection, self._database.now(), change)
+            lambda connection: inbox.change_callback(connection, self._database.now(), change, audit)
         )
 
     async def number_observations(self) -> int:
@@ -201,8 +203,10 @@ class DurableStore:
     async def refresh_statistics(self) -> None:
         await self._refresh()
 
-    async def unresolved(self) -> Unresolved:
-        return await self._database.read(lambda connection: recovery.unresolved(connection, self._database.now()))
+    async def unresolved(self, *, alarmed_after_s: float = math.inf) -> Unresolved:
+        return await self._database.read(
+            lambda connection: recovery.unresolved(connection, self._database.now(), alarmed_after_s=alarmed_after_s)
+        )
 
     async def ping(self) -> None:
         """Answer, or raise Unavailable."""
