@@ -54,14 +54,16 @@ def list_unresolved(connection: Connection, now: Now, wanted: UnresolvedFilter, 
         return Page((), now_us)
     union = " UNION ALL ".join(walks)
     rows = connection.execute(
-        text(f"SELECT * FROM ({union}) walks ORDER BY since_us, item_id LIMIT :limit"), values | {"limit": limit}
+        text(f"SELECT * FROM ({union}) walks ORDER BY since_us, item_id LIMIT :limit"), values | {"limit": limit + 1}
     ).all()
+    more, rows = len(rows) > limit, rows[:limit]
     operations_found = _operations(connection, [(r.tenant_id, r.item_id) for r in rows if r.kind == _OPERATION])
     payments_found = _payments(connection, [(r.tenant_id, r.item_id) for r in rows if r.kind == _PAYMENT])
     found = (operations_found, payments_found)
     # One that came to its end between the two looks is not on the page any more.
     items = (found[row.kind].get((row.tenant_id, row.item_id)) for row in rows)
-    return Page(tuple(item for item in items if item is not None), now_us)
+    last = Place(rows[-1].since_us, rows[-1].item_id) if more else None
+    return Page(tuple(item for item in items if item is not None), now_us, last)
 
 
 def _operations(connection: Connection, keys: list[Key]) -> dict[Key, UnresolvedItem]:

@@ -149,7 +149,9 @@ class Recovery:
     async def _contradicted(self, case: _Case, failure: str) -> Recovered:
         """Stay as it is and tell a person, once."""
         operation = case.operation
-        verdict = Verdict(operation.state, operation.sent, failure=failure, quarantined=operation.failure != failure)
+        if operation.failure == failure and operation.state is not CommandState.SENDING:
+            return await self._wait(operation, failure)  # it was told: no version is written for telling it again
+        verdict = Verdict(operation.state, operation.sent, failure=failure, quarantined=True)
         return await self._settle(case, self._unresolved(operation, verdict), Recovered.WAITING)
 
     async def _absent(self, case: _Case, *, consistent: bool) -> Recovered:

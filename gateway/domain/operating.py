@@ -96,10 +96,14 @@ UnresolvedItem = UnresolvedOperation | StuckPayment
 
 @dataclass(frozen=True, slots=True)
 class UnresolvedPage:
-    """Items in the order of their age, oldest first, and the database's time of the look."""
+    """Items in the order of their age, oldest first, and the database's time of the look.
+
+    `last` is where to go on, None at the end: one that came to its end during the look leaves a short page.
+    """
 
     items: tuple[UnresolvedItem, ...]
     now_us: int
+    last: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from gateway.rpc.address import unix
 from obol.v1 import (
     billing_observation_pb2_grpc,
     money_pb2,
+    operations_pb2_grpc,
     payment_gateway_pb2,
     payment_gateway_pb2_grpc,
     payment_pb2,
@@ -74,6 +75,7 @@ class House:
     payments: "payment_gateway_pb2_grpc.PaymentGatewayAsyncStub"
     observations: "billing_observation_pb2_grpc.BillingObservationAsyncStub"
     callbacks: "provider_callbacks_pb2_grpc.ProviderCallbacksAsyncStub"
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
@@ -195,6 +197,7 @@ async def open_house(
                     payments=payment_gateway_pb2_grpc.PaymentGatewayStub(channel),
                     observations=billing_observation_pb2_grpc.BillingObservationStub(channel),
                     callbacks=provider_callbacks_pb2_grpc.ProviderCallbacksStub(channel),
+                    operations=operations_pb2_grpc.OperationsStub(channel),
                     sandbox_url=own_url,
                     sandbox_dir=folder / "sandbox",
                     database_url=database_url,
