@@ -146,7 +146,7 @@ class Runtime:
         return 0
 
     async def _keep_house(self) -> int:
-        """Cancel abandoned actions, tell of what is unresolved too long, turn keys past their window into tombstones."""
+        """Cancel what was abandoned, tell of what is unresolved too long, and turn expired keys into tombstones."""
         for tenant_id, payment_id in await self._store.take_abandoned(limit=ABANDONED_BATCH, retry_s=ABANDONED_RETRY_S):
             try:
                 await self.commands.cancel_abandoned(tenant_id, payment_id)

@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 
 from gateway.cli import app
 
-COMMANDS = [["serve"], ["verify"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]]
+COMMANDS = [
+    *(["serve"], ["verify"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]),
+    *(["unresolved"], ["resolve"], ["callbacks"], ["replay"], ["explain"], ["audit"], ["providers", "list"]),
+]
 
 
 @pytest.fixture(autouse=True)
