@@ -107,9 +107,9 @@ class Oversight:
             states, payment_states = UNRESOLVED_STATES, STUCK_STATES
         settings = self._settings
         too_long = {
-            PaymentState.REQUIRES_ACTION: settings.stuck_requires_action_s,
+            PaymentState.REQUIRES_ACTION: settings.stuck_action_s,
             PaymentState.PROCESSING: settings.stuck_processing_s,
-            PaymentState.AUTHORIZED: settings.stuck_authorized_s,
+            PaymentState.AUTHORIZED: settings.stuck_hold_s,
         }
         return UnresolvedFilter(
             operations={state: float(age_s_min) for state in sorted(states)},

@@ -48,8 +48,8 @@ def test_every_rpc_has_its_method() -> None:
     ):
         for client in clients:
             assert {snake(method.name) for method in service.methods} <= set(dir(client))
-    for client in (OperationsClient, AioOperationsClient):
-        assert {snake(rpc) for rpc in OPERATING} <= set(dir(client))
+    for operating in (OperationsClient, AioOperationsClient):
+        assert {snake(rpc) for rpc in OPERATING} <= set(dir(operating))
 
 
 @pytest.mark.parametrize("rpc", OPERATING)

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from gateway.app.requests import CreatePayment, RefundPayment
+from gateway.domain.observations import ObservationKind
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Aggregate, Store
 from obol.v1 import payment_gateway_pb2 as pb
@@ -116,3 +117,19 @@ async def test_what_another_process_settled_is_not_settled_again(scene: Scene) -
     assert reply.replayed
     assert pb.RefundPaymentResponse.FromString(reply.body).refund.amount.amount_minor == 600
     assert effects_of(scene.log, "t1") == ["capture", "refund"]
+
+
+async def test_a_contradiction_that_was_told_writes_no_version_again(scene: Scene) -> None:
+    """Look after look at an account that was pointed elsewhere: one observation, and a version that stands."""
+    await scene.die_refunding("send.after", 600)
+    elsewhere = accounts_at(scene.sandbox_url, api_key="sandbox-key-other")
+    versions = []
+    for _ in range(3):
+        assert await runtime_on(scene.store, elsewhere).recovery.run_once() == 1
+        versions.append((await scene.aggregate()).payment.version)
+        await asyncio.sleep(0.4)
+    await elsewhere.close()
+    assert len(set(versions)) == 1
+    seen = await scene.store.read_observations("t1", after_sequence=0, limit=50)
+    assert sum(each.kind is ObservationKind.CONTRADICTION for each in seen) == 1
+    await resolve(runtime_on(scene.store, scene.accounts))
