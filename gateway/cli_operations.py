@@ -109,7 +109,7 @@ def resolve(
                 approve_proposal_id=approve,
             )
         )
-        _show_one("resolution", response, as_json=as_json)
+        _show_one("resolution", response, as_json=as_json, tenant=tenant)
 
 
 def callbacks(
@@ -266,7 +266,7 @@ def _show(what: str, rows: "list[Message]", more: bool, *, as_json: bool) -> Non
         cli_tables.print_rows(what, rows, more=more)
 
 
-def _show_one(what: str, response: "Message", *, as_json: bool, **options: bool) -> None:
+def _show_one(what: str, response: "Message", *, as_json: bool, **options: bool | str) -> None:
     from gateway import cli_tables
 
     if as_json:

@@ -32,6 +32,11 @@ def plain(message: Message) -> dict[str, Any]:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
+def shown(text: str, style: str = "") -> Text:
+    """`text` as it may reach a terminal: a provider's words must not steer it."""
+    return Text("".join(each if each.isprintable() or each == "\n" else "�" for each in text), style=style)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """One document."""
     print(json.dumps(document, ensure_ascii=False))
@@ -42,14 +47,14 @@ def print_rows(what: str, rows: Sequence[Message], *, more: bool) -> None:
     columns, row_of = _TABLES[what]
     table = _table(*columns)
     for row in rows:
-        table.add_row(*(Text(each) for each in row_of(row)))
+        table.add_row(*(shown(each) for each in row_of(row)))
     console = _console()
-    console.print(table if rows else Text(f"no {what}"))
+    console.print(table if rows else shown(f"no {what}"))
     if more:
-        console.print(Text("more follow: ask with a larger --limit"))
+        console.print(shown("more follow: ask with a larger --limit"))
 
 
-def print_one(what: str, response: Any, **options: bool) -> None:
+def print_one(what: str, response: Any, **options: bool | str) -> None:
     """One answer in words."""
     _ANSWERS[what](_console(), response, **options)
 
@@ -118,20 +123,19 @@ _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
 }
 
 
-def _print_resolution(console: Console, response: ops.ResolveCommandResponse) -> None:
+def _print_resolution(console: Console, response: ops.ResolveCommandResponse, *, tenant: str) -> None:
     proposal, command = response.proposal, response.command
     state = payment_pb2.CommandState.Name(command.state).removeprefix("COMMAND_STATE_")
     payment = payment_pb2.PaymentState.Name(response.payment.state).removeprefix("PAYMENT_STATE_")
-    console.print(Text(f"command {command.command_id} is {state}, payment {response.payment.payment_id} {payment}"))
+    console.print(shown(f"command {command.command_id} is {state}, payment {response.payment.payment_id} {payment}"))
     if response.resolved:
-        console.print(Text(f"resolved as {_resolution(proposal)}, which {proposal.actor} proposed"))
+        console.print(shown(f"resolved as {_resolution(proposal)}, which {proposal.actor} proposed"))
         return
-    console.print(Text(f"{proposal.actor} proposes {_resolution(proposal)}: {proposal.reason}"))
+    console.print(shown(f"{proposal.actor} proposes {_resolution(proposal)}: {proposal.reason}"))
     flag = "--executed" if proposal.resolution == ops.RESOLUTION_EXECUTED else "--not-executed"
-    console.print(Text("another operator approves it with"))
-    console.print(
-        Text(f"  obol resolve {command.command_id} --tenant ... {flag} --approve {proposal.proposal_id} --reason ...")
-    )
+    console.print(shown("another operator approves it with"))
+    approving = f"--tenant {tenant} {flag} --approve {proposal.proposal_id} --reason ..."
+    console.print(shown(f"  obol resolve {command.command_id} {approving}"))
 
 
 def _print_replay(console: Console, response: ops.ReplayCallbackResponse, *, dry_run: bool) -> None:
@@ -139,18 +143,18 @@ def _print_replay(console: Console, response: ops.ReplayCallbackResponse, *, dry
     state = ops.CallbackState.Name(callback.state).removeprefix("CALLBACK_STATE_")
     note = f": {callback.note}" if callback.note else ""
     if not response.replayed:
-        console.print(Text(f"{callback.callback_id} was {state} before, and counts once: nothing is done{note}"))
+        console.print(shown(f"{callback.callback_id} was {state} before, and counts once: nothing is done{note}"))
         return
-    console.print(Text(f"{callback.callback_id} {'would be' if dry_run else 'is'} {state}{note}"))
+    console.print(shown(f"{callback.callback_id} {'would be' if dry_run else 'is'} {state}{note}"))
     for edge in response.transitions:
-        console.print(Text(f"  {edge.entity} {edge.entity_id}: {edge.state_before or 'new'} -> {edge.state_after}"))
+        console.print(shown(f"  {edge.entity} {edge.entity_id}: {edge.state_before or 'new'} -> {edge.state_after}"))
     for movement in response.movements:
         change = f"{movement.status_before or 'new'} -> {movement.status_after}"
         told = f"{movement.kind} {movement.provider_movement_id} of {_money(movement.amount)}"
-        console.print(Text(f"  {told}: {change}"))
+        console.print(shown(f"  {told}: {change}"))
     for seen in response.observations:
         kind = plain(seen)["kind"].removeprefix("OBSERVATION_KIND_")
-        console.print(Text(f"  observation {kind} {seen.observation_id}".rstrip()))
+        console.print(shown(f"  observation {kind} {seen.observation_id}".rstrip()))
 
 
 def _print_timeline(console: Console, response: ops.ExplainPaymentResponse, *, details: bool) -> None:
@@ -158,18 +162,20 @@ def _print_timeline(console: Console, response: ops.ExplainPaymentResponse, *, d
     state = payment_pb2.PaymentState.Name(payment.state).removeprefix("PAYMENT_STATE_")
     where = payment.provider_reference
     console.print(
-        Text(f"{payment.payment_id}  {state}  {_money(payment.amount)}  {where.account_id} {where.provider_payment_id}")
+        shown(
+            f"{payment.payment_id}  {state}  {_money(payment.amount)}  {where.account_id} {where.provider_payment_id}"
+        )
     )
     table = _table("time", "kind", "what happened")
     for entry in response.timeline:
-        told = Text(entry.summary)
+        told = shown(entry.summary)
         if details:
             for name, value in sorted(entry.details.items()):
-                told.append(f"\n  {name}: {value}", style="dim")
-        table.add_row(Text(entry.time.ToJsonString()), Text(entry.kind, style=_KIND_STYLES.get(entry.kind, "")), told)
+                told.append_text(shown(f"\n  {name}: {value}", style="dim"))
+        table.add_row(shown(entry.time.ToJsonString()), shown(entry.kind, style=_KIND_STYLES.get(entry.kind, "")), told)
     console.print(table)
     if response.truncated:
-        console.print(Text("later entries were left out: `obol audit --payment` pages through the rest"))
+        console.print(shown("later entries were left out: `obol audit --payment` pages through the rest"))
 
 
 _ANSWERS: dict[str, Callable[..., None]] = {

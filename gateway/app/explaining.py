@@ -1,11 +1,12 @@
 """Explaining a payment: everything that is kept of it as one timeline, oldest first, with nothing secret in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from gateway.app.commands import no_payment
 from gateway.app.proposing import APPROVE, PROPOSE
+from gateway.app.queries import PAGE_BYTES_MAX
 from gateway.app.redacting import redact_body, redact_headers, redact_path, redact_text
 from gateway.app.requests import check_id
 from gateway.domain.commands import Operation
@@ -15,6 +16,8 @@ from gateway.domain.storage import Aggregate, HistoryEntry, Store
 
 ENTRIES_MAX = 1_000
 DETAIL_CHARACTERS_MAX = 4_200
+ENTRY_BYTES = 200
+"""What an entry takes beside its texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class Explaining:
         history = await self._store.history(tenant_id, payment_id, after_version=0, limit=limit)
         file = await self._store.payment_file(tenant_id, payment_id, limit=limit)
         entries = sorted(timeline_of(aggregate, history, file), key=lambda entry: entry.time_us)
-        shown = tuple(_redacted(entry) for entry in entries[:ENTRIES_MAX])
-        return Explained(aggregate.payment, shown, truncated=len(entries) > ENTRIES_MAX)
+        shown = tuple(_fitting(map(_redacted, entries[:ENTRIES_MAX])))
+        return Explained(aggregate.payment, shown, truncated=len(entries) > len(shown))
 
 
 def timeline_of(aggregate: Aggregate, history: Sequence[HistoryEntry], file: PaymentFile) -> Iterator[Entry]:
@@ -70,6 +73,17 @@ def timeline_of(aggregate: Aggregate, history: Sequence[HistoryEntry], file: Pay
         _observations(file),
         _decisions(file),
     )
+
+
+def _fitting(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """As many as fit into the bytes of a reply that every client takes."""
+    room = PAGE_BYTES_MAX
+    for entry in entries:
+        texts = (entry.summary, *entry.details, *entry.details.values())
+        room -= ENTRY_BYTES + sum(len(each.encode()) for each in texts)
+        if room < 0:
+            return
+        yield entry
 
 
 def _redacted(entry: Entry) -> Entry:

@@ -45,8 +45,10 @@ class Wish:
     def __post_init__(self) -> None:
         check_id("tenant_id", self.tenant_id)
         check_id("command_id", self.command_id)
-        if not 1 <= len(self.reason) <= REASON_CHARACTERS_MAX or not self.reason.strip():
-            raise _invalid("reason", f"must be 1 to {REASON_CHARACTERS_MAX} characters: what was seen where")
+        if len(self.reason) > REASON_CHARACTERS_MAX or not self.reason.strip() or not self.reason.isprintable():
+            raise _invalid(
+                "reason", f"must be 1 to {REASON_CHARACTERS_MAX} characters in one line: what was seen where"
+            )
         for name in ("provider_result_id", "provider_movement_id"):
             value = getattr(self, name)
             if value:

@@ -133,6 +133,17 @@ async def deliver(
     return answer.callback_id
 
 
+async def resting(ann: Operator, callback_id: str) -> Any:
+    """The callback once it rests."""
+
+    async def read() -> Any:
+        callbacks = (await ann.call("ListCallbacks")).callbacks
+        return next(each for each in callbacks if each.callback_id == callback_id)
+
+    done = (ops.CALLBACK_STATE_APPLIED, ops.CALLBACK_STATE_IGNORED, ops.CALLBACK_STATE_QUARANTINED)
+    return await eventually(read, lambda callback: callback.state in done)
+
+
 def event(event_id: str, payment: dict[str, Any], event_type: str = "payment.updated") -> dict[str, Any]:
     """An event about the provider's object, as the sandbox writes it."""
     about = {"id": event_id, "object": "event", "type": event_type, "livemode": False, "account": "acct_main"}

@@ -9,7 +9,7 @@ import pytest
 from gateway.app import explaining
 from obol.v1 import billing_observation_pb2 as watching
 from store import open_store
-from tests.integration.house import House, State, eventually
+from tests.integration.house import House, State
 from tests.integration.operators import (
     NOT_EXECUTED,
     Operator,
@@ -19,6 +19,7 @@ from tests.integration.operators import (
     lost_refund,
     outlast_flight,
     quiet_house,
+    resting,
 )
 from tests.store import making
 
@@ -44,10 +45,7 @@ async def test_a_timeline_tells_calls_callbacks_versions_acts_and_decisions(hous
     lost = await lost_refund(house, "lost_before")
     callback_id = await deliver(house, "evt_1", event("evt_1", await house.object(lost.provider_payment_id)))
 
-    async def applied() -> object:
-        return {each.callback_id: each.state for each in (await ann.call("ListCallbacks")).callbacks}[callback_id]
-
-    await eventually(applied, lambda state: state == 3)
+    await resting(ann, callback_id)
     request = watching.ListObservationsRequest()
     listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
     word = watching.AcceptObservationsRequest(
@@ -105,7 +103,7 @@ async def test_planted_secrets_are_nowhere_in_an_explanation(house: House, ann: 
         prepared=json.dumps(prepared),
         failure=failure,
     )
-    await deliver(house, "evt_1", b"not json")
+    await resting(ann, await deliver(house, "evt_1", b"not json"))
     await execute(
         house.database_url,
         "UPDATE callbacks SET note = :failure, tenant_id = 't1', payment_id = :payment_id",
@@ -130,6 +128,9 @@ async def test_a_timeline_is_bounded_and_says_so(house: House, ann: Operator, mo
     explained = await ann.call("ExplainPayment", tenant_id="t1", payment_id=payment.payment_id)
     assert explained.truncated
     assert list(explained.timeline) == whole[:2]
+    monkeypatch.setattr(explaining, "PAGE_BYTES_MAX", len(whole[0].SerializeToString()) + 100)
+    explained = await ann.call("ExplainPayment", tenant_id="t1", payment_id=payment.payment_id)
+    assert (explained.truncated, len(explained.timeline)) == (True, 1)
 
 
 async def keep_evidence(house: House, payment_id: str, words: str) -> None:

@@ -1,6 +1,7 @@
 """The inbox for operators: lists, the replay and its dry run, on both databases."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ import grpc
 import pytest
 
 from gateway.verification import verify
+from obol.v1 import billing_observation_pb2 as watching
 from obol.v1 import operations_pb2 as ops
 from tests.integration.house import House, State, eventually, refused
-from tests.integration.operators import Operator, deliver, dump, event, execute, quiet_house
+from tests.integration.operators import Operator, deliver, dump, event, execute, quiet_house, resting
 
 Received = ops.CallbackState
 
@@ -31,17 +33,6 @@ def ann(house: House) -> Operator:
     return Operator(house, "ann")
 
 
-async def resting(ann: Operator, callback_id: str) -> Any:
-    """The callback once it rests."""
-
-    async def read() -> Any:
-        callbacks = (await ann.call("ListCallbacks")).callbacks
-        return next(each for each in callbacks if each.callback_id == callback_id)
-
-    done = (Received.CALLBACK_STATE_APPLIED, Received.CALLBACK_STATE_IGNORED, Received.CALLBACK_STATE_QUARANTINED)
-    return await eventually(read, lambda callback: callback.state in done)
-
-
 async def quarantined_dispute(house: House, ann: Operator, event_id: str) -> tuple[str, str]:
     """A callback about a dispute that no process could read when it came: (callback, payment)."""
     payment = await house.create(event_id)
@@ -50,8 +41,6 @@ async def quarantined_dispute(house: House, ann: Operator, event_id: str) -> tup
     callback_id = await deliver(house, event_id, b"not json")
     assert (await resting(ann, callback_id)).state == Received.CALLBACK_STATE_QUARANTINED
     # As if a newer release understood what this one could not read.
-    import json
-
     body = json.dumps(event(event_id, await house.object(provider_id))).encode()
     await execute(
         house.database_url, "UPDATE callbacks SET body = :body WHERE callback_id = :id", body=body, id=callback_id
@@ -99,8 +88,6 @@ async def test_an_ignored_callback_that_is_known_now_is_applied(house: House, an
     assert "unknown type" in unchanged.callback.note
 
     await house.control(f"/control/payments/{provider_id}/refund", {"amount": 250})
-    import json
-
     body = json.dumps(event("evt_1", await house.object(provider_id), "refund.created")).encode()
     await execute(house.database_url, "UPDATE callbacks SET body = :body", body=body)
     done = await ann.call("ReplayCallback", callback_id=callback_id)
@@ -181,8 +168,6 @@ async def test_callbacks_are_listed_by_state_account_and_payment_page_by_page(ho
 
 def request_all() -> Any:
     """Every observation."""
-    from obol.v1 import billing_observation_pb2 as watching
-
     return watching.ListObservationsRequest()
 
 

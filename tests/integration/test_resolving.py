@@ -206,6 +206,7 @@ async def test_a_tenant_bounds_what_is_resolved_and_explained(house: House, ann:
         ({"reason": ""}, "reason"),
         ({"reason": " "}, "reason"),
         ({"reason": "x" * 501}, "reason"),
+        ({"reason": "two\nlines"}, "reason"),
         ({"resolution": 0}, "resolution"),
         ({"resolution": 9}, "resolution"),
         ({"command_id": ""}, "command_id"),

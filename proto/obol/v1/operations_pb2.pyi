@@ -822,7 +822,7 @@ class ResolveCommandRequest(_message.Message):
     resolution: Global___Resolution.ValueType
     """What happened; with approve_proposal_id it must be what was proposed."""
     reason: _builtins.str
-    """Why, 1 to 500 characters: what was seen where. The approver's own words with approve_proposal_id."""
+    """Why, 1 to 500 characters in one line: what was seen where. The approver's own words with approve_proposal_id."""
     provider_result_id: _builtins.str
     """For EXECUTED, to propose: the provider's id of the capture, of the refund, or of the payment that a create or a
     confirm made or confirmed. Empty for a cancel.
@@ -935,7 +935,7 @@ class ExplainPaymentResponse(_message.Message):
 
     @_builtins.property
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
-        """Oldest first, at most 1,000."""
+        """Oldest first, at most 1,000, and at most 3 MiB."""
 
     def __init__(
         self,
