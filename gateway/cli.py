@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from gateway import cli_operations
+
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.main import Serving
@@ -33,8 +35,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
-providers_app = typer.Typer(help="Look at the providers' accounts.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(providers_app, name="providers")
+cli_operations.register(app)
 
 ConfigOption = Annotated[
     Path | None,
@@ -240,7 +241,7 @@ def check(config: ConfigOption = None) -> None:
         sealing_of(settings)
 
 
-@providers_app.command("check")
+@cli_operations.providers_app.command("check")
 def check_providers(
     account: Annotated[str, typer.Argument(help="An account's id; all of them without it.")] = "",
     config: ConfigOption = None,

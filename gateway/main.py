@@ -29,11 +29,12 @@ from gateway.rpc.billing_observation import BillingObservation
 from gateway.rpc.codec import ProtoReplyCodec
 from gateway.rpc.context import Context
 from gateway.rpc.interceptors import CallLimits, Edge, Service
+from gateway.rpc.operations import Operations
 from gateway.rpc.payment_gateway import PaymentGateway
 from gateway.rpc.provider_callbacks import ProviderCallbacks
 from gateway.rpc.readiness import Readiness
 from gateway.rpc.server import RpcServer, WireLimits
-from obol.v1 import billing_observation_pb2, payment_gateway_pb2, provider_callbacks_pb2
+from obol.v1 import billing_observation_pb2, operations_pb2, payment_gateway_pb2, provider_callbacks_pb2
 from providers.breaker import BreakerLimits
 from providers.bulkhead import BulkheadLimits
 from providers.http import WireLimits as ProviderWireLimits
@@ -44,6 +45,7 @@ from store import Sealing, open_store, parse_key
 
 GAUGES_POLL_S = 10.0
 GC_ALLOCATIONS = 50_000
+RECONCILIATION_RPCS = frozenset({"RunReconciliation", "GetReconciliation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,9 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         exposition = _exposition(settings, metrics, worker)
         if exposition is not None:
             ending.push_async_callback(asyncio.to_thread, exposition.close)
-        gauges = asyncio.create_task(_keep_gauges(metrics, opened, accounts), name="gauges")
+        gauges = asyncio.create_task(
+            _keep_gauges(metrics, opened, accounts, settings.engine.unresolved_alarm_s), name="gauges"
+        )
         ending.callback(gauges.cancel)
         await runtime.start()
         ending.push_async_callback(_land, runtime, settings.drain.grace_s)
@@ -210,11 +214,17 @@ def _services(runtime: Runtime) -> tuple[Service, ...]:
     gateway = payment_gateway_pb2.DESCRIPTOR.services_by_name["PaymentGateway"]
     observation = billing_observation_pb2.DESCRIPTOR.services_by_name["BillingObservation"]
     callbacks = provider_callbacks_pb2.DESCRIPTOR.services_by_name["ProviderCallbacks"]
+    operations = operations_pb2.DESCRIPTOR.services_by_name["Operations"]
     return (
         Service(gateway, PaymentGateway(runtime.commands, runtime.queries)),
         Service(observation, BillingObservation(runtime.observing, SystemClock())),
         Service(callbacks, ProviderCallbacks(runtime.callbacks), needs=Context.GATEWAY),
+        Service(operations, _operations(runtime), needs=Context.GATEWAY, unserved=RECONCILIATION_RPCS),
     )
+
+
+def _operations(runtime: Runtime) -> Operations:
+    return Operations(runtime.oversight, runtime.inbox, runtime.resolving, runtime.explaining)
 
 
 def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exposition | None:
@@ -232,14 +242,19 @@ def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exp
         raise AddressTaken(f"metrics.port: {why}") from None
 
 
-async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry) -> None:
+async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry, alarm_s: float) -> None:
     """Tell what only the database and the breakers know, until cancelled."""
     while True:
         for account in accounts.all():
             metrics.breaker(account.account_id, account.health)
         try:
-            unresolved = await opened.unresolved()
-            metrics.unresolved(unresolved.live_by_state, unresolved.oldest_unknown_age_s, unresolved.callbacks_live)
+            unresolved = await opened.unresolved(alarmed_after_s=alarm_s)
+            metrics.unresolved(
+                unresolved.live_by_state,
+                unresolved.oldest_unknown_age_s,
+                unresolved.callbacks_live,
+                unresolved.alarmed,
+            )
         except Unavailable:
             structlog.get_logger().warning("gauges are stale: the database does not answer")
         await asyncio.sleep(GAUGES_POLL_S)

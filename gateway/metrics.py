@@ -77,6 +77,10 @@ class Metrics:
             "obol_unmapped_values_total", "Provider values that no table knows.", "provider", "field"
         )
         self._unresolved = gauge("obol_unresolved_operations", "Live operations in the database.", "state")
+        self._alarms = counter(
+            "obol_unresolved_alarms_total", "Operations that were told of as unresolved too long.", "provider", "kind"
+        )
+        self._alarmed = gauge("obol_unresolved_alarmed_operations", "Operations that are unresolved too long.")
         self._unresolved_age = gauge("obol_unresolved_age_seconds", "Age of the oldest UNKNOWN operation.")
         self._callbacks_live = gauge("obol_callbacks_live", "Callbacks in the inbox that have not come to rest.")
         gauge("obol_build_info", "1, with the version.", "version").labels(version).set(1)
@@ -125,6 +129,9 @@ class Metrics:
     def contradiction(self, provider: str, what: str) -> None:
         self._contradictions.labels(provider, self._bounded("what", what)).inc()
 
+    def alarm(self, provider: str, kind: str) -> None:
+        self._alarms.labels(provider, kind).inc()
+
     def unmapped(self, provider: str, field: str) -> None:
         self._unmapped.labels(provider, self._bounded("field", field)).inc()
 
@@ -135,9 +142,14 @@ class Metrics:
         self._breakers.labels(account_id).set(BREAKER_STATES[health])
 
     def unresolved(
-        self, live_by_state: Mapping[CommandState, int], oldest_unknown_age_s: float, callbacks_live: int
+        self,
+        live_by_state: Mapping[CommandState, int],
+        oldest_unknown_age_s: float,
+        callbacks_live: int,
+        alarmed: int = 0,
     ) -> None:
         """What the database still has before it; a state that is not named has none."""
+        self._alarmed.set(alarmed)
         for state in CommandState:
             self._unresolved.labels(state.value).set(live_by_state.get(state, 0))
         self._unresolved_age.set(oldest_unknown_age_s)

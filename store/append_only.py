@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 
-APPEND_ONLY = ("audit", "decisions", "evidence", "history", "observation_log", "observations")
+APPEND_ONLY = (
+    *("alarms", "approvals", "audit", "decisions", "evidence", "history", "observation_log", "observations"),
+    "proposals",
+)
 """The tables whose rows never change and never go."""
 
 _POSTGRESQL_FUNCTION = """

@@ -1,5 +1,6 @@
 """The store as the port asks for it: the hot path of an engine, and units for everything else."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 
 from sqlalchemy import Connection, text
@@ -29,10 +30,11 @@ from store import browsing, consumers, inbox, observing, recovery
 from store.database import Database
 from store.feed import Feed
 from store.hot import Hot
+from store.operating import DurableOperating
 from store.sealing import Sealing
 
 
-class DurableStore:
+class DurableStore(DurableOperating):
     """Everything durable; implements `gateway.domain.storage.Store`. Safe for concurrent tasks of one event loop."""
 
     def __init__(
@@ -159,14 +161,10 @@ class DurableStore:
         )
         return [self._sealing.taken(each) for each in taken]
 
-    async def change_callback(self, change: CallbackChange, *, audit: Sequence[AuditRecord] = ()) -> bool:
-        def unit(connection: Connection) -> bool:
-            changed = inbox.change_callback(connection, self._database.now(), change)
-            if changed and audit:
-                recovery.append_audit(connection, self._database.now(), audit)
-            return changed
-
-        return await self._database.write(unit)
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord] = ()) -> bool:
+        return await self._database.write(
+            lambda connection: inbox.change_callback(connection, self._database.now(), change, audit)
+        )
 
     async def number_observations(self) -> int:
         return await self._number()
@@ -221,8 +219,10 @@ class DurableStore:
     async def refresh_statistics(self) -> None:
         await self._refresh()
 
-    async def unresolved(self) -> Unresolved:
-        return await self._database.read(lambda connection: recovery.unresolved(connection, self._database.now()))
+    async def unresolved(self, *, alarmed_after_s: float = math.inf) -> Unresolved:
+        return await self._database.read(
+            lambda connection: recovery.unresolved(connection, self._database.now(), alarmed_after_s=alarmed_after_s)
+        )
 
     async def ping(self) -> None:
         """Answer, or raise Unavailable."""

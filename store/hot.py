@@ -20,7 +20,7 @@ from gateway.domain.storage import (
     Settlement,
     SettleOutcome,
 )
-from store.records import audit_row, observation_row, refund_from, refund_row, transitions_document
+from store.records import approval_row, audit_row, observation_row, refund_from, refund_row, transitions_document
 from store.rows import (
     Row,
     Stored,
@@ -141,6 +141,8 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
             "payment_id": change.payment_id,
             "next_attempt_in_us": _later(change.next_attempt_s),
         }
+    if settlement.approval is not None:
+        parts["approval"] = [approval_row(settlement.approval)]
     return {name: rows for name, rows in parts.items() if rows}
 
 

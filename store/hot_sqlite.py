@@ -222,6 +222,8 @@ class SqliteHot:
             last = driver.execute(statements.NUMBER_OBSERVATION, numbered).lastrowid or 0
         for row in parts.get("audit", ()):
             driver.execute(statements.INSERT_AUDIT, row | {"recorded_time_us": now_us})
+        for row in parts.get("approval", ()):
+            driver.execute(statements.INSERT_APPROVAL, row | {"approved_time_us": now_us})
         return SettleOutcome.APPLIED, last
 
 

@@ -15,7 +15,7 @@ from functools import cache
 
 from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
-from store import tables
+from store import operating_tables, tables
 from store.postgresql_database import NOW_US
 from store.rows import DERIVED_COLUMNS
 from store.spelling import assign_from, columns_of, insert_from, record, replacing
@@ -149,7 +149,7 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     return _statement(parts, _ANSWER)
 
 
-SETTLED = ("operations", "commands", "movements", "refunds", "observations", "audit", "callback")
+SETTLED = ("operations", "commands", "movements", "refunds", "observations", "audit", "callback", "approval")
 """The parts of a settlement that can be absent."""
 
 
@@ -237,6 +237,11 @@ def _settled_writes() -> dict[str, str]:
             "version bigint, ordinal bigint, observation_id text)"
         ),
         "audit": insert_from(tables.audit, _rows("audit", "audit"), given={"recorded_time_us": "g.now_us"}),
+        "approval": insert_from(
+            operating_tables.approvals,
+            _rows("approval", "approvals"),
+            given={"approved_time_us": "g.now_us"},
+        ),
         "callback": (
             "UPDATE callbacks c SET state = r.state, note = r.note, tenant_id = r.tenant_id, "
             "payment_id = r.payment_id, lease_until_us = NULL, next_attempt_us = g.now_us + r.next_attempt_in_us "

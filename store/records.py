@@ -1,4 +1,4 @@
-"""Rows of what is told and kept: refunds, history, observations, callbacks, the audit trail.
+"""Rows of what is told and kept: refunds, history, observations, callbacks, the audit trail, operators' resolutions.
 
 The same rules as in `store.rows`, which holds the rows that a command lives by.
 """
@@ -11,6 +11,7 @@ from gateway.domain.commands import CommandKind
 from gateway.domain.movements import Origin
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import Refund
+from gateway.domain.resolutions import Approval, Proposal, Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import AuditRecord, Callback, Entity, HistoryEntry, Transition
 from store.rows import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
@@ -205,4 +206,49 @@ def callback_from(row: Stored) -> Callback:
         headers=MappingProxyType(json.loads(row["headers"])),
         correlation_id=row["correlation_id"],
         received_time_us=row["received_time_us"],
+    )
+
+
+def proposal_from(row: Stored) -> Proposal:
+    """A proposal from its row."""
+    return Proposal(
+        proposal_id=row["proposal_id"],
+        tenant_id=row["tenant_id"],
+        payment_id=row["payment_id"],
+        command_id=row["command_id"],
+        operation_id=row["operation_id"],
+        resolution=Resolution(row["resolution"]),
+        reason=row["reason"],
+        actor=row["actor"],
+        correlation_id=row["correlation_id"],
+        version=row["version"],
+        last_send_us=row["last_send_us"],
+        provider_result_id=row["provider_result_id"],
+        provider_movement_id=row["provider_movement_id"],
+        proposed_time_us=row["proposed_time_us"],
+    )
+
+
+def approval_row(approval: Approval) -> Row:
+    """An approval; its time is the store's."""
+    return {
+        "tenant_id": approval.tenant_id,
+        "proposal_id": approval.proposal_id,
+        "proposed_by": approval.proposed_by,
+        "actor": approval.actor,
+        "correlation_id": approval.correlation_id,
+        "reason": clean(approval.reason),
+    }
+
+
+def approval_from(row: Stored) -> Approval:
+    """An approval from its row."""
+    return Approval(
+        proposal_id=row["proposal_id"],
+        tenant_id=row["tenant_id"],
+        proposed_by=row["proposed_by"],
+        actor=row["actor"],
+        correlation_id=row["correlation_id"],
+        reason=row["reason"],
+        approved_time_us=row["approved_time_us"],
     )

@@ -1,11 +1,12 @@
 """Units of recovery: resend, give back, keep evidence, find what was abandoned, and count what is open."""
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, case, func, insert, select, text, tuple_, update
 
 from gateway.domain.commands import Operation
-from gateway.domain.states import LIVE_COMMAND_STATES, CommandState
+from gateway.domain.states import LIVE_COMMAND_STATES, RESERVING_STATES, CommandState
 from gateway.domain.storage import AuditRecord, Unresolved
 from store.hot import microseconds
 from store.records import audit_row
@@ -23,6 +24,8 @@ from store.tables import (
     operations,
     payments,
 )
+
+AGE_S_MAX = 100 * 366 * 86_400
 
 Now = ColumnElement[int]
 _LIVE = sorted(state.value for state in LIVE_COMMAND_STATES)
@@ -149,11 +152,16 @@ def latest_time_us(connection: Connection) -> int:
     return max(row.claimed or 0, row.numbered or 0)
 
 
-def unresolved(connection: Connection, now: Now) -> Unresolved:
+def unresolved(connection: Connection, now: Now, *, alarmed_after_s: float = math.inf) -> Unresolved:
     """What is live, counted over the partial indexes of live rows."""
     table = operations.c
     unknown_since = func.min(case((table.state == CommandState.UNKNOWN.value, table.claimed_time_us)))
-    counted = select(table.state, func.count().label("live"), unknown_since.label("since"), now.label("now_us"))
+    # In the same look: an age that nothing has alarms nothing.
+    age_us = microseconds(min(alarmed_after_s, AGE_S_MAX))
+    old = func.sum(case((table.claimed_time_us <= now - age_us, 1), else_=0))
+    counted = select(
+        table.state, func.count().label("live"), unknown_since.label("since"), now.label("now_us"), old.label("old")
+    )
     rows = connection.execute(counted.where(text(LIVE_OPERATION)).group_by(table.state)).all()
     waiting = connection.scalar(select(func.count()).select_from(callbacks).where(text(LIVE_CALLBACK)))
     ages_us = [row.now_us - row.since for row in rows if row.since is not None]
@@ -161,6 +169,7 @@ def unresolved(connection: Connection, now: Now) -> Unresolved:
         live_by_state={CommandState(row.state): row.live for row in rows},
         oldest_unknown_age_s=max(0, *ages_us) / 1_000_000 if ages_us else 0.0,
         callbacks_live=waiting or 0,
+        alarmed=sum(int(row.old) for row in rows if CommandState(row.state) in RESERVING_STATES),
     )
 
 

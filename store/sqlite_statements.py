@@ -10,7 +10,7 @@ from sqlalchemy import LargeBinary, Table
 
 from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
-from store import tables
+from store import operating_tables, tables
 from store.rows import DERIVED_COLUMNS
 from store.spelling import columns_of, named_assignments, named_insert, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
@@ -91,6 +91,7 @@ NUMBER_OBSERVATION = (
     "INSERT INTO observation_log (tenant_id, observation_id, numbered_time_us) VALUES (?, ?, ?)"
 )
 INSERT_AUDIT = named_insert(tables.audit)
+INSERT_APPROVAL = named_insert(operating_tables.approvals)
 INSERT_CALLBACK = named_insert(tables.callbacks, "ON CONFLICT (provider, account_id, event_id) DO NOTHING")
 
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"

@@ -179,10 +179,25 @@ def _rows_of(dossier: Dossier) -> Iterator[tuple[tuple[Entity, str], str]]:
 
 
 def _callbacks(dossier: Dossier) -> _Found:
-    applied = Counter(e.causation_id for e in dossier.history if e.causation_id.startswith("cbk_"))
+    told = _contradictions_told(dossier)
+    applied = Counter(
+        e.causation_id for e in dossier.history if e.causation_id.startswith("cbk_") and e.version not in told
+    )
     for callback_id, times in applied.items():
         if times > 1:
             yield Invariant.I8, f"callbacks {callback_id}", f"was applied {times} times"
+
+
+def _contradictions_told(dossier: Dossier) -> set[int]:
+    """Versions that apply nothing and only say that something was not believed: such a callback can be replayed."""
+    kinds: dict[int, set[ObservationKind]] = {}
+    for observation in dossier.observations:
+        kinds.setdefault(observation.version, set()).add(observation.kind)
+    return {
+        entry.version
+        for entry in dossier.history
+        if not entry.transitions and kinds.get(entry.version) == {ObservationKind.CONTRADICTION}
+    }
 
 
 def _order(dossier: Dossier) -> _Found:

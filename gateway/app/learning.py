@@ -45,6 +45,14 @@ class Held:
     aggregate: Aggregate | None
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The payment after a lesson, and the transaction that it took; None where it taught nothing."""
+
+    aggregate: Aggregate
+    settlement: Settlement | None
+
+
 class Learning:
     """Applies lessons to payments through the store."""
 
@@ -78,7 +86,9 @@ class Learning:
                 if held.operation.state is CommandState.SENDING and current.state is not CommandState.SENDING:
                     return aggregate  # our own settle, whose COMMIT answer was lost
                 lesson = self._lesson(held, verdict, source)
-                settled = await self._commit(aggregate, lesson)
+                # One that is held always has a settlement: its lease must end.
+                settlement = self.preview(aggregate, lesson)
+                settled = aggregate if settlement is None else await self._settle(aggregate, settlement)
                 if settled is not None:
                     return settled
             except Unavailable:
@@ -95,27 +105,34 @@ class Learning:
         )
 
     async def settle_read(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:
+        """The aggregate after `learn`; None where the payment has moved on meanwhile."""
+        learned = await self.learn(aggregate, lesson)
+        return learned.aggregate if learned is not None else None
+
+    async def learn(self, aggregate: Aggregate, lesson: Lesson) -> "Learned | None":
         """Apply a reader's lesson to the version it was read at; None where the payment has moved on meanwhile.
 
-        A lesson that teaches nothing writes no version: only its audit, and what became of its callback.
+        A lesson that teaches nothing writes no version: only its audit, and what became of its callback, together. None
+        also where somebody else has taken the callback over meanwhile.
         """
-        settled = await self._commit(aggregate, lesson)
-        if settled is aggregate:
-            if lesson.callback is None:
-                await self._store.append_audit(lesson.audit)
-            else:
-                note = lesson.callback.note or TAUGHT_NOTHING
-                # One transaction, and nothing where another process has taken the callback meanwhile.
-                await self._store.change_callback(replace(lesson.callback, note=note), audit=lesson.audit)
-        return settled
+        settlement = self.preview(aggregate, lesson)
+        if settlement is not None:
+            settled = await self._settle(aggregate, settlement)
+            return None if settled is None else Learned(settled, settlement)
+        if lesson.callback is None:
+            await self._store.append_audit(lesson.audit)
+        else:
+            change = replace(lesson.callback, note=lesson.callback.note or TAUGHT_NOTHING)
+            if not await self._store.change_callback(change, lesson.audit):
+                return None
+        return Learned(aggregate, None)
 
-    async def _commit(self, aggregate: Aggregate, lesson: Lesson) -> Aggregate | None:
+    def preview(self, aggregate: Aggregate, lesson: Lesson) -> Settlement | None:
+        """The transaction that `lesson` asks for, written nowhere; None where it teaches nothing."""
         lesson = self._without_secret(lesson)
-        settlement = settlement_of(
-            aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings
-        )
-        if settlement is None:
-            return aggregate
+        return settlement_of(aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings)
+
+    async def _settle(self, aggregate: Aggregate, settlement: Settlement) -> Aggregate | None:
         if await self._store.settle(settlement) is not SettleOutcome.APPLIED:
             return None
         if settlement.observations:

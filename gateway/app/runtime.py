@@ -5,17 +5,23 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.app.alarms import Alarms
 from gateway.app.callbacks import Applier, Callbacks
 from gateway.app.clock import Clock, SystemClock, jitter
 from gateway.app.commands import Commands
 from gateway.app.engine import Engine
+from gateway.app.explaining import Explaining
+from gateway.app.hearing import Hearing
+from gateway.app.inbox import Inbox
 from gateway.app.learning import Learning
 from gateway.app.observing import Observing
+from gateway.app.oversight import Oversight
 from gateway.app.queries import Queries
 from gateway.app.reading import Reading
 from gateway.app.recovery import Recovery
 from gateway.app.replays import Replays
 from gateway.app.replies import ReplyCodec
+from gateway.app.resolving import Resolving
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.errors import ObolError, Unavailable
@@ -54,7 +60,13 @@ class Runtime:
         self.observing = Observing(store, settings)
         self.callbacks = Callbacks(store, accounts, telemetry, clock)
         self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings)
-        self.applier = Applier(store, accounts, learning, reading, telemetry, settings, clock)
+        hearing = Hearing(store, accounts, reading, settings, clock)
+        self.applier = Applier(store, hearing, learning, telemetry, settings)
+        self.inbox = Inbox(store, self.applier, hearing, learning, settings)
+        self.oversight = Oversight(store, accounts, settings)
+        self.resolving = Resolving(store, accounts, reading, learning, settings)
+        self.explaining = Explaining(store)
+        self.alarms = Alarms(store, telemetry, settings)
         self._store = store
         self._learning = learning
         self._settings = settings
@@ -135,11 +147,12 @@ class Runtime:
         return 0
 
     async def _keep_house(self) -> int:
-        """Cancel abandoned actions, and turn keys past their window into tombstones."""
+        """Cancel what was abandoned, tell of what is unresolved too long, and turn expired keys into tombstones."""
         for tenant_id, payment_id in await self._store.take_abandoned(limit=ABANDONED_BATCH, retry_s=ABANDONED_RETRY_S):
             try:
                 await self.commands.cancel_abandoned(tenant_id, payment_id)
             except ObolError as error:
                 _log.warning("abandoned payment stays", payment_id=payment_id, reason=error.reason)
+        await self.alarms.run_once()
         await self._store.expire_keys(older_than_s=self._settings.idempotency_window_s, limit=EXPIRY_BATCH)
         return 0

@@ -21,6 +21,7 @@ from gateway.domain.movements import Facts, Movement, MovementKind, MovementStat
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
 from gateway.domain.providers import Snapshot
+from gateway.domain.resolutions import Approval
 from gateway.domain.states import (
     COMMAND_EDGES,
     FINAL_COMMAND_STATES,
@@ -48,6 +49,7 @@ class Lesson:
 
     `snapshot` is evidence to merge, already checked against the payment's terms. `operation_id`, `epoch` and `verdict`
     belong to an operation whose lease the teller holds. `contradiction` is said aloud in an observation of its own.
+    `approval` is the second operator's, where the lesson is what two operators decided.
     """
 
     source: Source
@@ -59,6 +61,7 @@ class Lesson:
     callback: CallbackChange | None = None
     audit: tuple[AuditRecord, ...] = ()
     contradiction: str = ""
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def settlement_of(
         observations=observations,
         audit=tuple(_as_it_ended(record, held) for record in lesson.audit),
         callback=lesson.callback,
+        approval=lesson.approval,
     )
 
 

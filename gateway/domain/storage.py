@@ -7,6 +7,7 @@ Times are unix microseconds by the database's clock; durations are seconds. Ever
 better. Whether a lost COMMIT took effect is not known then: the caller asks again under the same key.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +15,7 @@ from typing import Protocol
 
 from gateway.domain.commands import Caller, Command, Operation
 from gateway.domain.observations import Observation
+from gateway.domain.operating import OperatingStore
 from gateway.domain.payments import Payment, Refund
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.transactions import (
@@ -114,14 +116,18 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True)
 class Unresolved:
-    """What recovery still has before it, for metrics: live operations by state, and the age of the oldest UNKNOWN."""
+    """What recovery still has before it, for metrics: live operations by state, and the age of the oldest UNKNOWN.
+
+    `alarmed` counts the SENDING and UNKNOWN ones that are older than was asked for.
+    """
 
     live_by_state: Mapping[CommandState, int]
     oldest_unknown_age_s: float
     callbacks_live: int
+    alarmed: int = 0
 
 
-class Store(Protocol):
+class Store(OperatingStore, Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
     @property
@@ -201,8 +207,8 @@ class Store(Protocol):
         self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()
     ) -> Sequence[TakenCallback]: ...
 
-    async def change_callback(self, change: CallbackChange, *, audit: Sequence[AuditRecord] = ()) -> bool:
-        """Write what became of a callback, with its audit, where its epoch still stands; else nothing."""
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord] = ()) -> bool:
+        """Write what became of a callback, and `audit` with it; False, and nothing, where its epoch does not stand."""
         ...
 
     async def number_observations(self) -> int:
@@ -243,7 +249,7 @@ class Store(Protocol):
         """Let the database plan for the tables as they have grown; cheap to call every few seconds."""
         ...
 
-    async def unresolved(self) -> Unresolved: ...
+    async def unresolved(self, *, alarmed_after_s: float = math.inf) -> Unresolved: ...
 
     async def ping(self) -> None: ...
 

@@ -8,6 +8,7 @@ from gateway.domain.commands import Caller, Command, Operation
 from gateway.domain.movements import Movement
 from gateway.domain.observations import Observation, Source
 from gateway.domain.payments import Payment, Refund
+from gateway.domain.resolutions import Approval
 from gateway.domain.states import CommandState
 
 
@@ -178,7 +179,8 @@ class Settlement:
     Guards: the payment's version is `expected_version`, every operation's epoch its `expected_epoch`, and the
     callback's epoch its own. `payment` is the row afterwards (version `expected_version + 1`); its terms do not change.
     `movements` are the merged facts that are new or changed. `refunds` are written whole, inserted where new.
-    The unique claim of an order is given up when the payment is CANCELLED or EXPIRED.
+    The unique claim of an order is given up when the payment is CANCELLED or EXPIRED. `approval` is the second
+    operator's, where this settlement carries out a proposal.
     """
 
     payment: Payment
@@ -193,6 +195,7 @@ class Settlement:
     observations: tuple[Observation, ...] = ()
     audit: tuple[AuditRecord, ...] = ()
     callback: CallbackChange | None = None
+    approval: Approval | None = None
 
 
 class SettleOutcome(StrEnum):

@@ -9,8 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.domain.errors import InvalidRequest, Reason
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
-from gateway.domain.states import PaymentState
-from gateway.rpc.translate import CAPTURE_METHODS, CONFIRMATION_METHODS, PAYMENT_STATES
+from gateway.domain.states import CommandState, PaymentState
+from gateway.rpc.translate import CAPTURE_METHODS, COMMAND_STATES, CONFIRMATION_METHODS, PAYMENT_STATES
 from obol.v1 import money_pb2, payment_pb2
 
 TIMESTAMP_S_MIN = -62_135_596_800
@@ -33,6 +33,7 @@ CONFIRMATION_METHODS_READ: Mapping[int, ConfirmationMethod] = MappingProxyType(
     {**_read(CONFIRMATION_METHODS), payment_pb2.CONFIRMATION_METHOD_UNSPECIFIED: ConfirmationMethod.AUTOMATIC}
 )
 PAYMENT_STATES_READ: Mapping[int, PaymentState] = MappingProxyType(_read(PAYMENT_STATES))
+COMMAND_STATES_READ: Mapping[int, CommandState] = MappingProxyType(_read(COMMAND_STATES))
 
 
 def member_of(table: Mapping[int, Member], value: int, field: str) -> Member:

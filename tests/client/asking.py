@@ -14,11 +14,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from obol.client import BillingObservationClient, Caller, PaymentGatewayClient
-from obol.v1 import billing_observation_pb2, payment_gateway_pb2
+from obol.client import BillingObservationClient, Caller, OperationsClient, Operator, PaymentGatewayClient
+from obol.v1 import billing_observation_pb2, operations_pb2, payment_gateway_pb2
 
 CALLER = Caller("acme", "acme-eu", "billing")
 PAYMENTS: ServiceDescriptor = payment_gateway_pb2.DESCRIPTOR.services_by_name["PaymentGateway"]
+OPERATOR = Operator("ann")
+OPERATIONS: ServiceDescriptor = operations_pb2.DESCRIPTOR.services_by_name["Operations"]
 OBSERVATIONS: ServiceDescriptor = billing_observation_pb2.DESCRIPTOR.services_by_name["BillingObservation"]
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -49,13 +51,14 @@ class Asked:
 
 
 class Wire:
-    """Both clients on one test channel."""
+    """The clients on one test channel."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
-        self._channel = grpc_testing.channel((PAYMENTS, OBSERVATIONS), grpc_testing.strict_real_time())
+        self._channel = grpc_testing.channel((PAYMENTS, OBSERVATIONS, OPERATIONS), grpc_testing.strict_real_time())
         self.payments = PaymentGatewayClient(self._channel, CALLER)
         self.observations = BillingObservationClient(self._channel, CALLER)
+        self.operations = OperationsClient(self._channel, OPERATOR)
 
     def begin(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Future[Any]:
         """Run `call` in a thread."""
@@ -79,8 +82,8 @@ def wired() -> Iterator[Wire]:
 
 
 def method_of(rpc: str) -> MethodDescriptor:
-    """The RPC of that name, in either service."""
-    return {**PAYMENTS.methods_by_name, **OBSERVATIONS.methods_by_name}[rpc]
+    """The RPC of that name, in any of the services."""
+    return {**PAYMENTS.methods_by_name, **OBSERVATIONS.methods_by_name, **OPERATIONS.methods_by_name}[rpc]
 
 
 def told(

@@ -8,11 +8,14 @@ from google.protobuf.message_factory import GetMessageClass
 
 from obol.client import (
     AioBillingObservationClient,
+    AioOperationsClient,
     AioPaymentGatewayClient,
     BillingObservationClient,
     Caller,
     CallRecord,
     GatewayError,
+    OperationsClient,
+    Operator,
     PaymentGatewayClient,
 )
 from obol.v1.payment_gateway_pb2 import (
@@ -21,11 +24,15 @@ from obol.v1.payment_gateway_pb2 import (
     GetPaymentRequest,
     GetPaymentResponse,
 )
-from tests.client.asking import OBSERVATIONS, PAYMENTS, method_of, wired
+from tests.client.asking import OBSERVATIONS, OPERATIONS, PAYMENTS, method_of, wired
 
 UNARY = [
     method.name for service in (PAYMENTS, OBSERVATIONS) for method in service.methods if not method.server_streaming
 ]
+
+
+RECONCILIATION = {"RunReconciliation", "GetReconciliation"}
+OPERATING = [method.name for method in OPERATIONS.methods if method.name not in RECONCILIATION]
 
 
 def snake(rpc: str) -> str:
@@ -34,13 +41,27 @@ def snake(rpc: str) -> str:
 
 
 def test_every_rpc_has_its_method() -> None:
-    """No RPC of the two services is missing in a client, sync or aio."""
+    """No RPC of the services is missing in a client, sync or aio."""
     for service, clients in (
         (PAYMENTS, (PaymentGatewayClient, AioPaymentGatewayClient)),
         (OBSERVATIONS, (BillingObservationClient, AioBillingObservationClient)),
     ):
         for client in clients:
             assert {snake(method.name) for method in service.methods} <= set(dir(client))
+    for operating in (OperationsClient, AioOperationsClient):
+        assert {snake(rpc) for rpc in OPERATING} <= set(dir(operating))
+
+
+@pytest.mark.parametrize("rpc", OPERATING)
+def test_an_operators_call_names_the_operator_alone(rpc: str) -> None:
+    """Each method calls the RPC of its name as the operator, in no tenant's name, and returns the RPC's response."""
+    method = method_of(rpc)
+    with wired() as wire:
+        request, response = GetMessageClass(method.input_type)(), GetMessageClass(method.output_type)()
+        asked = wire.ask(rpc, getattr(wire.operations, snake(rpc)), request)
+        assert asked.answer(response) == response
+        assert {key for key in asked.metadata if key.startswith("obol-")} == {"obol-actor", "obol-correlation-id"}
+        assert asked.metadata["obol-actor"] == "ann"
 
 
 @pytest.mark.parametrize("rpc", UNARY)
@@ -118,6 +139,8 @@ def test_a_caller_that_the_gateway_would_refuse_is_refused_early(value: str) -> 
     for parts in ((value, "o", "a", None), ("t", value, "a", None), ("t", "o", value, None), ("t", "o", "a", value)):
         with pytest.raises(ValueError, match="visible ASCII"):
             Caller(*parts)
+    with pytest.raises(ValueError, match="visible ASCII"):
+        Operator(value)
 
 
 def test_nobody_calls_without_a_name() -> None:

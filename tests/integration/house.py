@@ -31,6 +31,7 @@ from gateway.rpc.address import unix
 from obol.v1 import (
     billing_observation_pb2_grpc,
     money_pb2,
+    operations_pb2_grpc,
     payment_gateway_pb2,
     payment_gateway_pb2_grpc,
     payment_pb2,
@@ -81,6 +82,7 @@ class House:
     observations: "billing_observation_pb2_grpc.BillingObservationAsyncStub"
     callbacks: "provider_callbacks_pb2_grpc.ProviderCallbacksAsyncStub"
     target: str
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
@@ -207,6 +209,7 @@ async def open_house(
                     observations=billing_observation_pb2_grpc.BillingObservationStub(channel),
                     callbacks=provider_callbacks_pb2_grpc.ProviderCallbacksStub(channel),
                     target=address.target,
+                    operations=operations_pb2_grpc.OperationsStub(channel),
                     sandbox_url=own_url,
                     sandbox_dir=folder / "sandbox",
                     database_url=database_url,

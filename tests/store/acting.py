@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gateway.domain.movements import MovementKind
 from gateway.domain.payments import Payment
-from gateway.domain.states import CommandState
+from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import (
     Claim,
     Claimed,
@@ -84,3 +84,25 @@ async def not_sent(store: Store, claim: Claim) -> Payment:
     )
     assert await store.settle(settlement) is SettleOutcome.APPLIED
     return after
+
+
+async def resolved(store: Store, **approval: object) -> Claim:
+    """A create of unknown outcome that two operators ended."""
+    claim = await unknown(store)
+    held, _ = await store.take_operation(claim.operation, lease_s=60)
+    assert held is not None
+    assert claim.payment is not None
+    proposal = await store.propose(making.proposal(held), making.audit())
+    after = replace(held, state=CommandState.FAILED)
+    settlement = making.settlement_of(
+        claim,
+        Claimed(ClaimOutcome.CLAIMED, version=2, epoch=held.epoch),
+        payment=replace(claim.payment, version=3, state=PaymentState.FAILED),
+        operations=(OperationChange(after, held.epoch, None),),
+        commands=(CommandChange(claim.command.command_id, CommandState.FAILED, b"reply"),),
+        movements=(),
+        observations=(),
+        approval=making.approval(proposal, **approval),
+    )
+    assert await store.settle(settlement) is SettleOutcome.APPLIED
+    return claim

@@ -21,6 +21,7 @@ from gateway.domain.movements import (
 )
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod, Payment, PaymentTerms, Refund
+from gateway.domain.resolutions import Approval, Proposal, Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import (
     AuditRecord,
@@ -321,4 +322,28 @@ def callback(**changes: Any) -> Callback:
         correlation_id="correlation-1",
         received_time_us=CREATED_US,
     )
+    return replace(base, **changes)
+
+
+def proposal(of: Operation, **changes: Any) -> Proposal:
+    """One operator's word that an operation had no effect."""
+    base = Proposal(
+        proposal_id=fresh("prp"),
+        tenant_id=of.tenant_id,
+        payment_id=of.payment_id,
+        command_id=of.command_id,
+        operation_id=of.operation_id,
+        resolution=Resolution.NOT_EXECUTED,
+        reason="their support looked",
+        actor="ann",
+        correlation_id="correlation-2",
+        version=2,
+        last_send_us=0,
+    )
+    return replace(base, **changes)
+
+
+def approval(of: Proposal, **changes: Any) -> Approval:
+    """Another operator's yes."""
+    base = Approval(of.proposal_id, of.tenant_id, of.actor, "bob", "correlation-3", "I asked as well")
     return replace(base, **changes)

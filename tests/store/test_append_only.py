@@ -8,7 +8,7 @@ import pytest
 from gateway.domain.storage import Decision, Store
 from store.append_only import APPEND_ONLY
 from tests.store import making
-from tests.store.acting import captured
+from tests.store.acting import captured, resolved, unknown
 from tests.store.looking import census, rows
 
 
@@ -23,6 +23,9 @@ async def test_what_is_appended_stays(store: Store, url: str, table: str, change
     aggregate = await store.load(making.TENANT, payment.payment_id)
     assert aggregate is not None
     await store.append_evidence(aggregate.operations[0], "seen", making.audit())
+    await resolved(store)
+    await unknown(store)
+    await store.raise_alarms(lambda _: making.audit(), older_than_s=0, limit=1)
     before = await census(url)
     assert before[table] > 0
     with pytest.raises((sqlite3.IntegrityError, asyncpg.PostgresError), match="append-only"):

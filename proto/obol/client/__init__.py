@@ -9,10 +9,11 @@ with channel("unix:/run/obol.sock") as gateway:
 
 from obol.client.aio import AioBillingObservationClient, AioPaymentGatewayClient, AioWatch
 from obol.client.aio_consumer import AioObservationConsumer
+from obol.client.aio_operations import AioOperationsClient
 from obol.client.calls import CallOptions, CallRecord
 from obol.client.channel import aio_channel, channel
 from obol.client.consumer import ObservationConsumer
-from obol.client.context import Caller
+from obol.client.context import Caller, Operator
 from obol.client.cursors import CursorStore, FileCursorStore
 from obol.client.decisions import Accept, ConsumerLimits, Decision, Reject
 from obol.client.errors import (
@@ -33,6 +34,7 @@ from obol.client.errors import (
 )
 from obol.client.gateway import BillingObservationClient, PaymentGatewayClient, Watch
 from obol.client.keys import key_for, new_key
+from obol.client.operations import OperationsClient
 from obol.client.pace import AioPace, Backoff, Pace
 from obol.client.repeat import Limits, aio_repeat_until_answered, repeat_until_answered
 
@@ -40,6 +42,7 @@ __all__ = [
     "Accept",
     "AioBillingObservationClient",
     "AioObservationConsumer",
+    "AioOperationsClient",
     "AioPace",
     "AioPaymentGatewayClient",
     "AioWatch",
@@ -64,6 +67,8 @@ __all__ = [
     "NotFound",
     "NotPermitted",
     "ObservationConsumer",
+    "OperationsClient",
+    "Operator",
     "OutcomeUnknown",
     "Pace",
     "PaymentGatewayClient",

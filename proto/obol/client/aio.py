@@ -7,7 +7,7 @@ import grpc
 from grpc import aio
 
 from obol.client.calls import COMMAND_TIMEOUT_S, DECISION_TIMEOUT_S, READ_TIMEOUT_S, CallOptions, envelope
-from obol.client.context import Caller
+from obol.client.context import Caller, Operator
 from obol.client.errors import error_from
 from obol.v1 import billing_observation_pb2 as observing
 from obol.v1 import payment_gateway_pb2 as paying
@@ -99,7 +99,7 @@ class AioPaymentGatewayClient:
     async def _command(
         self, method: aio.UnaryUnaryMultiCallable[Request, Reply], request: Request, options: CallOptions
     ) -> Reply:
-        return await _answer(method, request, self._caller, options, COMMAND_TIMEOUT_S, command=True)
+        return await answer(method, request, self._caller, options, COMMAND_TIMEOUT_S, command=True)
 
     async def _query(
         self,
@@ -108,7 +108,7 @@ class AioPaymentGatewayClient:
         options: CallOptions,
         timeout_s: float,
     ) -> Reply:
-        return await _answer(method, request, self._caller, options, timeout_s, command=False)
+        return await answer(method, request, self._caller, options, timeout_s, command=False)
 
 
 class AioBillingObservationClient:
@@ -166,7 +166,7 @@ class AioBillingObservationClient:
         options: CallOptions,
         timeout_s: float,
     ) -> Reply:
-        return await _answer(method, request, self._caller, options, timeout_s, command=False)
+        return await answer(method, request, self._caller, options, timeout_s, command=False)
 
 
 class AioWatch:
@@ -197,16 +197,16 @@ class AioWatch:
         self._stream.cancel()
 
 
-async def _answer(
+async def answer(
     method: aio.UnaryUnaryMultiCallable[Request, Reply],
     request: Request,
-    caller: Caller | None,
+    caller: Caller | Operator | None,
     options: CallOptions,
     timeout_s: float,
     *,
     command: bool,
 ) -> Reply:
-    """The reply of one unary call."""
+    """The reply of one unary call. Raises GatewayError."""
     sent = envelope(caller, options, timeout_s)
     call = method(request, timeout=sent.timeout_s, metadata=sent.metadata)
     try:

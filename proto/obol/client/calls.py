@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
-from obol.client.context import Caller, Metadata, new_correlation_id
+from obol.client.context import Caller, Metadata, Operator, new_correlation_id
 
 COMMAND_TIMEOUT_S = 30.0
 """A provider may take its time, and a repeated key waits for the first call to finish."""
@@ -25,7 +25,7 @@ class CallRecord:
 class CallOptions(TypedDict, total=False):
     """What every call takes beside its request."""
 
-    caller: Caller
+    caller: Caller | Operator
     """In whose name, instead of the client's own."""
     correlation_id: str
     """For this call, instead of the caller's or a fresh one."""
@@ -49,7 +49,7 @@ class Envelope:
             self.record.replayed = ("obol-replayed", "true") in {(key, value) for key, value in initial_metadata}
 
 
-def envelope(own: Caller | None, options: CallOptions, timeout_s: float) -> Envelope:
+def envelope(own: Caller | Operator | None, options: CallOptions, timeout_s: float) -> Envelope:
     """The envelope of one call. Raises ValueError where nobody is named as the caller."""
     caller = options.get("caller", own)
     if caller is None:

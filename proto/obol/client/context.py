@@ -38,6 +38,26 @@ class Caller:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """In whose name an operator's call is made: 1 to 128 visible ASCII characters. Raises ValueError for anything else.
+
+    Operators work across tenants: the tenant is a field of each request.
+    """
+
+    actor: str
+    correlation_id: str | None = None
+
+    def __post_init__(self) -> None:
+        _check("actor", self.actor)
+        if self.correlation_id is not None:
+            _check("correlation_id", self.correlation_id)
+
+    def metadata(self, correlation_id: str) -> Metadata:
+        """The metadata of one call."""
+        return (("obol-actor", self.actor), ("obol-correlation-id", correlation_id))
+
+
 def new_correlation_id() -> str:
     """A fresh one: 36 characters."""
     return str(uuid.uuid4())

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar, Unpack
 import grpc
 
 from obol.client.calls import COMMAND_TIMEOUT_S, DECISION_TIMEOUT_S, READ_TIMEOUT_S, CallOptions, envelope
-from obol.client.context import Caller
+from obol.client.context import Caller, Operator
 from obol.client.errors import error_from
 from obol.v1 import billing_observation_pb2 as observing
 from obol.v1 import payment_gateway_pb2 as paying
@@ -97,7 +97,7 @@ class PaymentGatewayClient:
     def _command(
         self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request, options: CallOptions
     ) -> Reply:
-        return _answer(method, request, self._caller, options, COMMAND_TIMEOUT_S, command=True)
+        return answer(method, request, self._caller, options, COMMAND_TIMEOUT_S, command=True)
 
     def _query(
         self,
@@ -106,7 +106,7 @@ class PaymentGatewayClient:
         options: CallOptions,
         timeout_s: float,
     ) -> Reply:
-        return _answer(method, request, self._caller, options, timeout_s, command=False)
+        return answer(method, request, self._caller, options, timeout_s, command=False)
 
 
 class BillingObservationClient:
@@ -164,7 +164,7 @@ class BillingObservationClient:
         options: CallOptions,
         timeout_s: float,
     ) -> Reply:
-        return _answer(method, request, self._caller, options, timeout_s, command=False)
+        return answer(method, request, self._caller, options, timeout_s, command=False)
 
 
 class _Stream(Protocol):
@@ -193,16 +193,16 @@ class Watch:
         self._stream.cancel()
 
 
-def _answer(
+def answer(
     method: "grpc.UnaryUnaryMultiCallable[Request, Reply]",
     request: Request,
-    caller: Caller | None,
+    caller: Caller | Operator | None,
     options: CallOptions,
     timeout_s: float,
     *,
     command: bool,
 ) -> Reply:
-    """The reply of one unary call."""
+    """The reply of one unary call. Raises GatewayError."""
     sent = envelope(caller, options, timeout_s)
     try:
         reply, call = method.with_call(request, timeout=sent.timeout_s, metadata=sent.metadata)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from obol.v1 import money_pb2 as _money_pb2
+from obol.v1 import observation_pb2 as _observation_pb2
 from obol.v1 import payment_pb2 as _payment_pb2
 import builtins as _builtins
 import sys
@@ -97,7 +98,7 @@ class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution
     RESOLUTION_EXECUTED: _Resolution.ValueType  # 1
     """It took effect at the provider; provider_result_id names what it made there."""
     RESOLUTION_NOT_EXECUTED: _Resolution.ValueType  # 2
-    """It did not, and cannot any more."""
+    """It did not, and cannot any more: the command ends FAILED with the reason NEVER_EXECUTED."""
 
 class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
     """What an operator holds to have happened."""
@@ -107,7 +108,7 @@ RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
 RESOLUTION_EXECUTED: Resolution.ValueType  # 1
 """It took effect at the provider; provider_result_id names what it made there."""
 RESOLUTION_NOT_EXECUTED: Resolution.ValueType  # 2
-"""It did not, and cannot any more."""
+"""It did not, and cannot any more: the command ends FAILED with the reason NEVER_EXECUTED."""
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 class _BreakType:
@@ -193,7 +194,7 @@ Global___ListProvidersResponse: _TypeAlias = ListProvidersResponse  # noqa: Y015
 
 @_typing.final
 class ProviderAccount(_message.Message):
-    """One account at one provider."""
+    """One account at one provider, with what it can do as data."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -203,6 +204,10 @@ class ProviderAccount(_message.Message):
     CURRENCIES_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     KEY_WINDOW_SECONDS_FIELD_NUMBER: _builtins.int
+    CAPTURE_METHODS_FIELD_NUMBER: _builtins.int
+    CONFIRMATION_METHODS_FIELD_NUMBER: _builtins.int
+    FLIGHT_SECONDS_MAX_FIELD_NUMBER: _builtins.int
+    AMOUNT_MINOR_MAX_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name."""
     account_id: _builtins.str
@@ -211,13 +216,27 @@ class ProviderAccount(_message.Message):
     """Of this process's breaker."""
     key_window_seconds: _builtins.int
     """How long it keeps an idempotency key, in seconds."""
+    flight_seconds_max: _builtins.int
+    """The longest that a request can be on its way before it takes effect, in seconds."""
+    amount_minor_max: _builtins.int
+    """The most that one payment may be, in minor units; 0 where no bound is known."""
     @_builtins.property
     def currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """ISO 4217 codes that it takes; empty for all."""
+        """ISO 4217 codes that it takes, sorted."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do, such as PARTIAL_CAPTURE."""
+        """What it can do, sorted: CAPTURE, CAPTURE_PARTIAL, CAPTURE_MULTIPLE, CANCEL, REFUND, REFUND_PARTIAL, CALLBACKS,
+        EVENT_LIST, PAYMENT_LIST; CONSISTENT_ABSENCE where its lookup cannot miss an earlier write.
+        """
+
+    @_builtins.property
+    def capture_methods(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.CaptureMethod.ValueType]:
+        """As in CreatePayment."""
+
+    @_builtins.property
+    def confirmation_methods(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.ConfirmationMethod.ValueType]:
+        """As in CreatePayment."""
 
     def __init__(
         self,
@@ -228,10 +247,14 @@ class ProviderAccount(_message.Message):
         currencies: _abc.Iterable[_builtins.str] | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         key_window_seconds: _builtins.int = ...,
+        capture_methods: _abc.Iterable[_payment_pb2.CaptureMethod.ValueType] | None = ...,
+        confirmation_methods: _abc.Iterable[_payment_pb2.ConfirmationMethod.ValueType] | None = ...,
+        flight_seconds_max: _builtins.int = ...,
+        amount_minor_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "capabilities", b"capabilities", "currencies", b"currencies", "health", b"health", "key_window_seconds", b"key_window_seconds", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor_max", b"amount_minor_max", "capabilities", b"capabilities", "capture_methods", b"capture_methods", "confirmation_methods", b"confirmation_methods", "currencies", b"currencies", "flight_seconds_max", b"flight_seconds_max", "health", b"health", "key_window_seconds", b"key_window_seconds", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -239,7 +262,7 @@ Global___ProviderAccount: _TypeAlias = ProviderAccount  # noqa: Y015
 
 @_typing.final
 class ListCallbacksRequest(_message.Message):
-    """Which callbacks."""
+    """Which callbacks; empty fields do not restrict."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -251,9 +274,9 @@ class ListCallbacksRequest(_message.Message):
     state: Global___CallbackState.ValueType
     """In this state; UNSPECIFIED for any."""
     account_id: _builtins.str
-    """Of this account; empty for all."""
+    """Of this account."""
     payment_id: _builtins.str
-    """Of this payment; empty for all."""
+    """Of this payment."""
     page_size: _builtins.int
     """1 to 200; 0 is 50."""
     page_token: _builtins.str
@@ -319,6 +342,7 @@ class ReceivedCallback(_message.Message):
     TRIES_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     callback_id: _builtins.str
     """"cbk_..."."""
     provider: _builtins.str
@@ -337,6 +361,8 @@ class ReceivedCallback(_message.Message):
     """How often it was looked at."""
     payment_id: _builtins.str
     """The payment that it was found to be of."""
+    tenant_id: _builtins.str
+    """That payment's tenant."""
     @_builtins.property
     def receive_time(self) -> _timestamp_pb2.Timestamp:
         """When the sidecar received it."""
@@ -354,10 +380,11 @@ class ReceivedCallback(_message.Message):
         tries: _builtins.int = ...,
         payment_id: _builtins.str = ...,
         receive_time: _timestamp_pb2.Timestamp | None = ...,
+        tenant_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "callback_id", b"callback_id", "event_id", b"event_id", "event_type", b"event_type", "note", b"note", "payment_id", b"payment_id", "provider", b"provider", "receive_time", b"receive_time", "state", b"state", "tries", b"tries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "callback_id", b"callback_id", "event_id", b"event_id", "event_type", b"event_type", "note", b"note", "payment_id", b"payment_id", "provider", b"provider", "receive_time", b"receive_time", "state", b"state", "tenant_id", b"tenant_id", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -391,65 +418,135 @@ Global___ReplayCallbackRequest: _TypeAlias = ReplayCallbackRequest  # noqa: Y015
 
 @_typing.final
 class ReplayCallbackResponse(_message.Message):
-    """What came of it."""
+    """What came of it; with dry_run what would."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CALLBACK_FIELD_NUMBER: _builtins.int
     TRANSITIONS_FIELD_NUMBER: _builtins.int
+    MOVEMENTS_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """It was looked at; false where it had been APPLIED before, so that nothing was done."""
     @_builtins.property
     def callback(self) -> Global___ReceivedCallback:
         """As it stands now; with dry_run as it would."""
 
     @_builtins.property
     def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.Transition]:
-        """What changed, or would."""
+        """The edges that were taken, or would be."""
+
+    @_builtins.property
+    def movements(self) -> _containers.RepeatedCompositeFieldContainer[Global___MovementChange]:
+        """The movements of money that came to be or changed, or would."""
+
+    @_builtins.property
+    def observations(self) -> _containers.RepeatedCompositeFieldContainer[_observation_pb2.Observation]:
+        """The observations that followed, or would: those of a dry run have neither id nor cursor."""
 
     def __init__(
         self,
         *,
         callback: Global___ReceivedCallback | None = ...,
         transitions: _abc.Iterable[_payment_pb2.Transition] | None = ...,
+        movements: _abc.Iterable[Global___MovementChange] | None = ...,
+        observations: _abc.Iterable[_observation_pb2.Observation] | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["callback", b"callback"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback", b"callback", "transitions", b"transitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback", b"callback", "movements", b"movements", "observations", b"observations", "replayed", b"replayed", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplayCallbackResponse: _TypeAlias = ReplayCallbackResponse  # noqa: Y015
 
 @_typing.final
+class MovementChange(_message.Message):
+    """A movement of money before and after."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    PROVIDER_MOVEMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    STATUS_BEFORE_FIELD_NUMBER: _builtins.int
+    STATUS_AFTER_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """AUTHORIZATION, CAPTURE, REFUND, DISPUTE or FEE."""
+    provider_movement_id: _builtins.str
+    """The provider's id."""
+    status_before: _builtins.str
+    """Empty for a new one."""
+    status_after: _builtins.str
+    """Where it stands."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        provider_movement_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        status_before: _builtins.str = ...,
+        status_after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "kind", b"kind", "provider_movement_id", b"provider_movement_id", "status_after", b"status_after", "status_before", b"status_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MovementChange: _TypeAlias = MovementChange  # noqa: Y015
+
+@_typing.final
 class ListUnresolvedRequest(_message.Message):
-    """Which operations."""
+    """What is looked for. Without states and payment_states: operations in SENDING, UNKNOWN and PENDING, and payments that
+    stand too long; with one of them, only what is named.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATES_FIELD_NUMBER: _builtins.int
+    PAYMENT_STATES_FIELD_NUMBER: _builtins.int
     AGE_SECONDS_MIN_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     age_seconds_min: _builtins.int
-    """At least this old, in seconds."""
+    """At least this old, in seconds, since the claim of the operation or the creation of the payment. 0: operations of any
+    age, and payments past the gateway's settings for each state (a day, three days, five days unless set otherwise).
+    """
+    tenant_id: _builtins.str
+    """Of this tenant; empty for all."""
     page_size: _builtins.int
     """1 to 200; 0 is 50."""
     page_token: _builtins.str
     """From the former page, with the same filter."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.CommandState.ValueType]:
-        """In one of these states; empty for SENDING, UNKNOWN and PENDING."""
+        """Operations in one of these: SENDING, UNKNOWN, PENDING, REQUIRES_ACTION."""
+
+    @_builtins.property
+    def payment_states(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.PaymentState.ValueType]:
+        """Payments in one of these: REQUIRES_ACTION, PROCESSING, AUTHORIZED."""
 
     def __init__(
         self,
         *,
         states: _abc.Iterable[_payment_pb2.CommandState.ValueType] | None = ...,
+        payment_states: _abc.Iterable[_payment_pb2.PaymentState.ValueType] | None = ...,
         age_seconds_min: _builtins.int = ...,
+        tenant_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_seconds_min", b"age_seconds_min", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_seconds_min", b"age_seconds_min", "page_size", b"page_size", "page_token", b"page_token", "payment_states", b"payment_states", "states", b"states", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -457,31 +554,77 @@ Global___ListUnresolvedRequest: _TypeAlias = ListUnresolvedRequest  # noqa: Y015
 
 @_typing.final
 class ListUnresolvedResponse(_message.Message):
-    """A page of operations."""
+    """A page of what has not come to an end."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    OPERATIONS_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
-    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnresolvedOperation]:
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnresolvedItem]:
         """Oldest first."""
 
     def __init__(
         self,
         *,
-        operations: _abc.Iterable[Global___UnresolvedOperation] | None = ...,
+        items: _abc.Iterable[Global___UnresolvedItem] | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUnresolvedResponse: _TypeAlias = ListUnresolvedResponse  # noqa: Y015
+
+@_typing.final
+class UnresolvedItem(_message.Message):
+    """An operation or a payment that has not come to an end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose it is."""
+    age_seconds: _builtins.int
+    """How long that is, in seconds, by the database's clock."""
+    @_builtins.property
+    def operation(self) -> Global___UnresolvedOperation:
+        """An operation at a provider."""
+
+    @_builtins.property
+    def payment(self) -> Global___StuckPayment:
+        """A payment that stands too long."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when: the operation's claim, the payment's creation."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___UnresolvedOperation | None = ...,
+        payment: Global___StuckPayment | None = ...,
+        tenant_id: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        age_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "payment", b"payment", "since_time", b"since_time", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_seconds", b"age_seconds", "operation", b"operation", "payment", b"payment", "since_time", b"since_time", "subject", b"subject", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["operation", "payment"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___UnresolvedItem: _TypeAlias = UnresolvedItem  # noqa: Y015
 
 @_typing.final
 class UnresolvedOperation(_message.Message):
@@ -499,12 +642,14 @@ class UnresolvedOperation(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     RECOVERIES_FIELD_NUMBER: _builtins.int
-    CLAIM_TIME_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    ALARMED_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """"op_..."."""
     command_id: _builtins.str
-    """Its command."""
+    """Its command: what ResolveCommand takes."""
     payment_id: _builtins.str
     """Its payment."""
     kind: _payment_pb2.CommandKind.ValueType
@@ -519,17 +664,21 @@ class UnresolvedOperation(_message.Message):
     """What was seen last."""
     recoveries: _builtins.int
     """How often recovery has looked."""
+    sent: _builtins.str
+    """NO, MAYBE or YES: whether the provider got it."""
+    alarmed: _builtins.bool
+    """It is SENDING or UNKNOWN for longer than the gateway's alarm allows: a person was told."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much it is about."""
 
     @_builtins.property
-    def claim_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was claimed."""
-
-    @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When recovery looks again."""
+
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """The latest proposal to resolve its command, where there is one."""
 
     def __init__(
         self,
@@ -544,16 +693,114 @@ class UnresolvedOperation(_message.Message):
         account_id: _builtins.str = ...,
         failure: _builtins.str = ...,
         recoveries: _builtins.int = ...,
-        claim_time: _timestamp_pb2.Timestamp | None = ...,
+        sent: _builtins.str = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        alarmed: _builtins.bool = ...,
+        proposal: Global___Proposal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "claim_time", b"claim_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "next_attempt_time", b"next_attempt_time", "proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount", b"amount", "claim_time", b"claim_time", "command_id", b"command_id", "failure", b"failure", "kind", b"kind", "next_attempt_time", b"next_attempt_time", "operation_id", b"operation_id", "payment_id", b"payment_id", "provider", b"provider", "recoveries", b"recoveries", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alarmed", b"alarmed", "amount", b"amount", "command_id", b"command_id", "failure", b"failure", "kind", b"kind", "next_attempt_time", b"next_attempt_time", "operation_id", b"operation_id", "payment_id", b"payment_id", "proposal", b"proposal", "provider", b"provider", "recoveries", b"recoveries", "sent", b"sent", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnresolvedOperation: _TypeAlias = UnresolvedOperation  # noqa: Y015
+
+@_typing.final
+class StuckPayment(_message.Message):
+    """A payment that stands in a state for long."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_REFERENCE_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """Which payment."""
+    state: _payment_pb2.PaymentState.ValueType
+    """Where it stands."""
+    provider: _builtins.str
+    """The provider's name."""
+    account_id: _builtins.str
+    """The configured account."""
+    order_reference: _builtins.str
+    """The caller's order."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What was asked to be paid."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        state: _payment_pb2.PaymentState.ValueType = ...,
+        amount: _money_pb2.Money | None = ...,
+        provider: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        order_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount", b"amount", "order_reference", b"order_reference", "payment_id", b"payment_id", "provider", b"provider", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StuckPayment: _TypeAlias = StuckPayment  # noqa: Y015
+
+@_typing.final
+class Proposal(_message.Message):
+    """What one operator proposed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    PROVIDER_RESULT_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_MOVEMENT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PROPOSE_TIME_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    proposal_id: _builtins.str
+    """"prp_...": another operator approves it by this."""
+    resolution: Global___Resolution.ValueType
+    """What is held to have happened."""
+    reason: _builtins.str
+    """Why: what was seen where."""
+    provider_result_id: _builtins.str
+    """As proposed."""
+    provider_movement_id: _builtins.str
+    """As proposed."""
+    actor: _builtins.str
+    """Who proposes."""
+    stale: _builtins.bool
+    """The command has moved since, or a week went by: it can not be approved any more."""
+    @_builtins.property
+    def propose_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        proposal_id: _builtins.str = ...,
+        resolution: Global___Resolution.ValueType = ...,
+        reason: _builtins.str = ...,
+        provider_result_id: _builtins.str = ...,
+        provider_movement_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        propose_time: _timestamp_pb2.Timestamp | None = ...,
+        stale: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["propose_time", b"propose_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "proposal_id", b"proposal_id", "propose_time", b"propose_time", "provider_movement_id", b"provider_movement_id", "provider_result_id", b"provider_result_id", "reason", b"reason", "resolution", b"resolution", "stale", b"stale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
 
 @_typing.final
 class ResolveCommandRequest(_message.Message):
@@ -561,33 +808,45 @@ class ResolveCommandRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     COMMAND_ID_FIELD_NUMBER: _builtins.int
     RESOLUTION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     PROVIDER_RESULT_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_MOVEMENT_ID_FIELD_NUMBER: _builtins.int
     APPROVE_PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose command."""
     command_id: _builtins.str
     """Which command."""
     resolution: Global___Resolution.ValueType
     """What happened; with approve_proposal_id it must be what was proposed."""
     reason: _builtins.str
-    """Why, 1 to 500 characters: what was seen where."""
+    """Why, 1 to 500 characters in one line: what was seen where. The approver's own words with approve_proposal_id."""
     provider_result_id: _builtins.str
-    """For EXECUTED: the provider's id of the capture, refund or payment that it made."""
+    """For EXECUTED, to propose: the provider's id of the capture, of the refund, or of the payment that a create or a
+    confirm made or confirmed. Empty for a cancel.
+    """
+    provider_movement_id: _builtins.str
+    """For EXECUTED of a create or a confirm, to propose: the provider's id of the capture, or of the hold where the capture
+    is manual. Used only where the provider cannot be read any more; without it no money is booked then.
+    """
     approve_proposal_id: _builtins.str
     """The proposal to approve; empty to propose."""
     def __init__(
         self,
         *,
+        tenant_id: _builtins.str = ...,
         command_id: _builtins.str = ...,
         resolution: Global___Resolution.ValueType = ...,
         reason: _builtins.str = ...,
         provider_result_id: _builtins.str = ...,
+        provider_movement_id: _builtins.str = ...,
         approve_proposal_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_proposal_id", b"approve_proposal_id", "command_id", b"command_id", "provider_result_id", b"provider_result_id", "reason", b"reason", "resolution", b"resolution"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_proposal_id", b"approve_proposal_id", "command_id", b"command_id", "provider_movement_id", b"provider_movement_id", "provider_result_id", b"provider_result_id", "reason", b"reason", "resolution", b"resolution", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,13 +858,20 @@ class ResolveCommandResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     RESOLVED_FIELD_NUMBER: _builtins.int
+    COMMAND_FIELD_NUMBER: _builtins.int
     PAYMENT_FIELD_NUMBER: _builtins.int
-    proposal_id: _builtins.str
-    """"prp_...": another operator approves it by this."""
     resolved: _builtins.bool
     """It is approved and applied."""
+    @_builtins.property
+    def proposal(self) -> Global___Proposal:
+        """As it was made, or approved."""
+
+    @_builtins.property
+    def command(self) -> _payment_pb2.CommandSummary:
+        """The command as it stands."""
+
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """The payment as it stands."""
@@ -613,13 +879,14 @@ class ResolveCommandResponse(_message.Message):
     def __init__(
         self,
         *,
-        proposal_id: _builtins.str = ...,
+        proposal: Global___Proposal | None = ...,
         resolved: _builtins.bool = ...,
+        command: _payment_pb2.CommandSummary | None = ...,
         payment: _payment_pb2.Payment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "payment", b"payment", "proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "proposal_id", b"proposal_id", "resolved", b"resolved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "payment", b"payment", "proposal", b"proposal", "resolved", b"resolved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -631,17 +898,21 @@ class ExplainPaymentRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    TENANT_ID_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose payment."""
     payment_id: _builtins.str
     """Which payment."""
     def __init__(
         self,
         *,
+        tenant_id: _builtins.str = ...,
         payment_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment_id", b"payment_id", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,14 +928,14 @@ class ExplainPaymentResponse(_message.Message):
     TIMELINE_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
-    """Entries were left out."""
+    """Later entries were left out."""
     @_builtins.property
     def payment(self) -> _payment_pb2.Payment:
         """As it stands."""
 
     @_builtins.property
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
-        """Oldest first, at most 1,000."""
+        """Oldest first, at most 1,000, and at most 3 MiB."""
 
     def __init__(
         self,
@@ -712,7 +983,7 @@ class Explanation(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """VERSION, CALL, CALLBACK, EVIDENCE, AUDIT or OBSERVATION."""
+    """CALL, VERSION, CALLBACK, EVIDENCE, RECOVERY, OPERATOR, AUDIT, OBSERVATION or DECISION. More may come."""
     summary: _builtins.str
     """In one line."""
     @_builtins.property
@@ -721,7 +992,7 @@ class Explanation(_message.Message):
 
     @_builtins.property
     def details(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Names and values, redacted."""
+        """Names and values; credentials, card data and client secrets are redacted."""
 
     def __init__(
         self,
@@ -738,6 +1009,168 @@ class Explanation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ListAuditRecordsRequest(_message.Message):
+    """Which records; empty fields do not restrict, but for tenant_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    OPERATORS_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose records. Empty: those that belong to no tenant, such as the reception of a callback; with operators_only all."""
+    payment_id: _builtins.str
+    """Of this payment; needs tenant_id."""
+    actor: _builtins.str
+    """By this actor, such as "billing" or "callback:sandbox"."""
+    action: _builtins.str
+    """Of this action, such as "REFUND.API_REPLY"."""
+    operators_only: _builtins.bool
+    """Only what operators did through this service (their actions begin with "OPERATOR.")."""
+    page_size: _builtins.int
+    """1 to 200; 0 is 50."""
+    page_token: _builtins.str
+    """From the former page, with the same filter."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Recorded at this time or later."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """And before this time."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        action: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        operators_only: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "end_time", b"end_time", "operators_only", b"operators_only", "page_size", b"page_size", "page_token", b"page_token", "payment_id", b"payment_id", "start_time", b"start_time", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditRecordsRequest: _TypeAlias = ListAuditRecordsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditRecordsResponse(_message.Message):
+    """A page of audit records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end; set also on a page that has few records or none, where more may follow."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___AuditRecord] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditRecordsResponse: _TypeAlias = ListAuditRecordsResponse  # noqa: Y015
+
+@_typing.final
+class AuditRecord(_message.Message):
+    """One interaction: who did what, and how it ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    COMMAND_ID_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    audit_id: _builtins.str
+    """"aud_..."."""
+    tenant_id: _builtins.str
+    """Whose it is; may be empty."""
+    organization_id: _builtins.str
+    """As the caller said."""
+    actor: _builtins.str
+    """Who."""
+    correlation_id: _builtins.str
+    """As the caller said, or the gateway made it."""
+    action: _builtins.str
+    """What was done."""
+    result: _builtins.str
+    """How it ended."""
+    failure: _builtins.str
+    """Why it failed, where it did."""
+    provider: _builtins.str
+    """The provider's name, where there is one."""
+    account_id: _builtins.str
+    """The configured account, where there is one."""
+    payment_id: _builtins.str
+    """The payment, where there is one."""
+    command_id: _builtins.str
+    """The command, where there is one."""
+    detail: _builtins.str
+    """More in words."""
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the database's clock."""
+
+    def __init__(
+        self,
+        *,
+        audit_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        organization_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        correlation_id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        result: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        command_id: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record_time", b"record_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "action", b"action", "actor", b"actor", "audit_id", b"audit_id", "command_id", b"command_id", "correlation_id", b"correlation_id", "detail", b"detail", "failure", b"failure", "organization_id", b"organization_id", "payment_id", b"payment_id", "provider", b"provider", "record_time", b"record_time", "result", b"result", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditRecord: _TypeAlias = AuditRecord  # noqa: Y015
 
 @_typing.final
 class RunReconciliationRequest(_message.Message):

@@ -27,7 +27,15 @@ if _version_not_supported:
 
 class OperationsStub:
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     def __init__(self, channel):
@@ -66,6 +74,11 @@ class OperationsStub:
                 request_serializer=obol_dot_v1_dot_operations__pb2.ExplainPaymentRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_operations__pb2.ExplainPaymentResponse.FromString,
                 _registered_method=True)
+        self.ListAuditRecords = channel.unary_unary(
+                '/obol.v1.Operations/ListAuditRecords',
+                request_serializer=obol_dot_v1_dot_operations__pb2.ListAuditRecordsRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.ListAuditRecordsResponse.FromString,
+                _registered_method=True)
         self.RunReconciliation = channel.unary_unary(
                 '/obol.v1.Operations/RunReconciliation',
                 request_serializer=obol_dot_v1_dot_operations__pb2.RunReconciliationRequest.SerializeToString,
@@ -80,44 +93,65 @@ class OperationsStub:
 
 class OperationsServicer:
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     def ListProviders(self, request, context):
-        """Lists the configured provider accounts with their capabilities, health and mode.
+        """Lists the configured provider accounts with their capabilities and health.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCallbacks(self, request, context):
-        """Lists received callbacks, newest first.
+        """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayCallback(self, request, context):
-        """Applies a kept callback once more, or with dry_run says what that would change.
+        """Applies a kept callback once more: it returns to RECEIVED under its epoch and is applied at once. With dry_run says
+        what that would change, and writes nothing. A callback that was APPLIED is not applied again, since it counts once:
+        SyncPayment asks the provider anew. Idempotent by nature.
 
-        NOT_FOUND, CALLBACK_NOT_FOUND. UNAVAILABLE: the provider could not be read.
+        That the provider cannot be read is no error: the callback is WAITING then, and its note says why.
+        NOT_FOUND, CALLBACK_NOT_FOUND. ABORTED, CALLBACK_BUSY: a process is applying it right now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUnresolved(self, request, context):
-        """Lists operations that have not come to an end, by state and age, oldest first.
+        """Lists what has not come to an end, oldest first: operations by state and age, and payments that stand too long.
+        A payment can come twice, as itself and with its operation. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of
+        another filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResolveCommand(self, request, context):
-        """Decides an UNKNOWN command for which no evidence will come: one operator proposes, another one approves.
+        """Decides an UNKNOWN command for which no evidence will come: one operator proposes, a second one approves.
 
-        FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; APPROVAL_NEEDS_ANOTHER where the proposer approves; PROPOSAL_STALE where the
-        command has moved since. NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND.
+        A proposal holds for seven days, for the payment's version and the last send at which it was made, and until a later
+        proposal for the same command; the same proposal again answers the first one, and so does the same approval. Both
+        times the provider is asked where it can be read: what its books show outranks the operators. What they
+        decide enters with source MANUAL; evidence that comes later still raises FAILED to SUCCEEDED.
+
+        NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND. FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; PROPOSAL_STALE, where the
+        command has moved since or another proposal came; PROPOSAL_DIFFERS, where resolution is not what was proposed;
+        APPROVAL_NEEDS_ANOTHER, where the proposer approves; SEND_MAY_BE_IN_FLIGHT, for NOT_EXECUTED too soon after the last
+        send (with RetryInfo); EVIDENCE_CONTRADICTS, where the provider shows otherwise. ABORTED, COMMAND_BUSY: recovery is
+        looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +159,15 @@ class OperationsServicer:
 
     def ExplainPayment(self, request, context):
         """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        recoveries, operators' acts. NOT_FOUND, PAYMENT_NOT_FOUND.
+        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditRecords(self, request, context):
+        """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
+        only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +220,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     request_deserializer=obol_dot_v1_dot_operations__pb2.ExplainPaymentRequest.FromString,
                     response_serializer=obol_dot_v1_dot_operations__pb2.ExplainPaymentResponse.SerializeToString,
             ),
+            'ListAuditRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditRecords,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.ListAuditRecordsRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.ListAuditRecordsResponse.SerializeToString,
+            ),
             'RunReconciliation': grpc.unary_unary_rpc_method_handler(
                     servicer.RunReconciliation,
                     request_deserializer=obol_dot_v1_dot_operations__pb2.RunReconciliationRequest.FromString,
@@ -198,7 +245,15 @@ def add_OperationsServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Operations:
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     @staticmethod
@@ -353,6 +408,33 @@ class Operations:
             '/obol.v1.Operations/ExplainPayment',
             obol_dot_v1_dot_operations__pb2.ExplainPaymentRequest.SerializeToString,
             obol_dot_v1_dot_operations__pb2.ExplainPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/ListAuditRecords',
+            obol_dot_v1_dot_operations__pb2.ListAuditRecordsRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.ListAuditRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

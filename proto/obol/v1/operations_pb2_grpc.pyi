@@ -28,7 +28,15 @@ GRPC_VERSION: str
 
 class OperationsStub:
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     @_typing.overload
@@ -36,25 +44,43 @@ class OperationsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationsAsyncStub: ...
     ListProviders: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListProvidersRequest, _operations_pb2.ListProvidersResponse]
-    """Lists the configured provider accounts with their capabilities, health and mode."""
+    """Lists the configured provider accounts with their capabilities and health."""
     ListCallbacks: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListCallbacksRequest, _operations_pb2.ListCallbacksResponse]
-    """Lists received callbacks, newest first."""
+    """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter."""
     ReplayCallback: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ReplayCallbackRequest, _operations_pb2.ReplayCallbackResponse]
-    """Applies a kept callback once more, or with dry_run says what that would change.
+    """Applies a kept callback once more: it returns to RECEIVED under its epoch and is applied at once. With dry_run says
+    what that would change, and writes nothing. A callback that was APPLIED is not applied again, since it counts once:
+    SyncPayment asks the provider anew. Idempotent by nature.
 
-    NOT_FOUND, CALLBACK_NOT_FOUND. UNAVAILABLE: the provider could not be read.
+    That the provider cannot be read is no error: the callback is WAITING then, and its note says why.
+    NOT_FOUND, CALLBACK_NOT_FOUND. ABORTED, CALLBACK_BUSY: a process is applying it right now.
     """
     ListUnresolved: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListUnresolvedRequest, _operations_pb2.ListUnresolvedResponse]
-    """Lists operations that have not come to an end, by state and age, oldest first."""
+    """Lists what has not come to an end, oldest first: operations by state and age, and payments that stand too long.
+    A payment can come twice, as itself and with its operation. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of
+    another filter.
+    """
     ResolveCommand: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ResolveCommandRequest, _operations_pb2.ResolveCommandResponse]
-    """Decides an UNKNOWN command for which no evidence will come: one operator proposes, another one approves.
+    """Decides an UNKNOWN command for which no evidence will come: one operator proposes, a second one approves.
 
-    FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; APPROVAL_NEEDS_ANOTHER where the proposer approves; PROPOSAL_STALE where the
-    command has moved since. NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND.
+    A proposal holds for seven days, for the payment's version and the last send at which it was made, and until a later
+    proposal for the same command; the same proposal again answers the first one, and so does the same approval. Both
+    times the provider is asked where it can be read: what its books show outranks the operators. What they
+    decide enters with source MANUAL; evidence that comes later still raises FAILED to SUCCEEDED.
+
+    NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND. FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; PROPOSAL_STALE, where the
+    command has moved since or another proposal came; PROPOSAL_DIFFERS, where resolution is not what was proposed;
+    APPROVAL_NEEDS_ANOTHER, where the proposer approves; SEND_MAY_BE_IN_FLIGHT, for NOT_EXECUTED too soon after the last
+    send (with RetryInfo); EVIDENCE_CONTRADICTS, where the provider shows otherwise. ABORTED, COMMAND_BUSY: recovery is
+    looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]
     """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    recoveries, operators' acts. NOT_FOUND, PAYMENT_NOT_FOUND.
+    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """
+    ListAuditRecords: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]
+    """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
+    only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
     """
     RunReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.RunReconciliationRequest, _operations_pb2.RunReconciliationResponse]
     """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key."""
@@ -64,30 +90,56 @@ class OperationsStub:
 @_typing.type_check_only
 class OperationsAsyncStub(OperationsStub):
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProviders: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListProvidersRequest, _operations_pb2.ListProvidersResponse]  # type: ignore[assignment]
-    """Lists the configured provider accounts with their capabilities, health and mode."""
+    """Lists the configured provider accounts with their capabilities and health."""
     ListCallbacks: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListCallbacksRequest, _operations_pb2.ListCallbacksResponse]  # type: ignore[assignment]
-    """Lists received callbacks, newest first."""
+    """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter."""
     ReplayCallback: _aio.UnaryUnaryMultiCallable[_operations_pb2.ReplayCallbackRequest, _operations_pb2.ReplayCallbackResponse]  # type: ignore[assignment]
-    """Applies a kept callback once more, or with dry_run says what that would change.
+    """Applies a kept callback once more: it returns to RECEIVED under its epoch and is applied at once. With dry_run says
+    what that would change, and writes nothing. A callback that was APPLIED is not applied again, since it counts once:
+    SyncPayment asks the provider anew. Idempotent by nature.
 
-    NOT_FOUND, CALLBACK_NOT_FOUND. UNAVAILABLE: the provider could not be read.
+    That the provider cannot be read is no error: the callback is WAITING then, and its note says why.
+    NOT_FOUND, CALLBACK_NOT_FOUND. ABORTED, CALLBACK_BUSY: a process is applying it right now.
     """
     ListUnresolved: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListUnresolvedRequest, _operations_pb2.ListUnresolvedResponse]  # type: ignore[assignment]
-    """Lists operations that have not come to an end, by state and age, oldest first."""
+    """Lists what has not come to an end, oldest first: operations by state and age, and payments that stand too long.
+    A payment can come twice, as itself and with its operation. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of
+    another filter.
+    """
     ResolveCommand: _aio.UnaryUnaryMultiCallable[_operations_pb2.ResolveCommandRequest, _operations_pb2.ResolveCommandResponse]  # type: ignore[assignment]
-    """Decides an UNKNOWN command for which no evidence will come: one operator proposes, another one approves.
+    """Decides an UNKNOWN command for which no evidence will come: one operator proposes, a second one approves.
 
-    FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; APPROVAL_NEEDS_ANOTHER where the proposer approves; PROPOSAL_STALE where the
-    command has moved since. NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND.
+    A proposal holds for seven days, for the payment's version and the last send at which it was made, and until a later
+    proposal for the same command; the same proposal again answers the first one, and so does the same approval. Both
+    times the provider is asked where it can be read: what its books show outranks the operators. What they
+    decide enters with source MANUAL; evidence that comes later still raises FAILED to SUCCEEDED.
+
+    NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND. FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; PROPOSAL_STALE, where the
+    command has moved since or another proposal came; PROPOSAL_DIFFERS, where resolution is not what was proposed;
+    APPROVAL_NEEDS_ANOTHER, where the proposer approves; SEND_MAY_BE_IN_FLIGHT, for NOT_EXECUTED too soon after the last
+    send (with RetryInfo); EVIDENCE_CONTRADICTS, where the provider shows otherwise. ABORTED, COMMAND_BUSY: recovery is
+    looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _aio.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]  # type: ignore[assignment]
     """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    recoveries, operators' acts. NOT_FOUND, PAYMENT_NOT_FOUND.
+    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """
+    ListAuditRecords: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]  # type: ignore[assignment]
+    """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
+    only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
     """
     RunReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.RunReconciliationRequest, _operations_pb2.RunReconciliationResponse]  # type: ignore[assignment]
     """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key."""
@@ -96,7 +148,15 @@ class OperationsAsyncStub(OperationsStub):
 
 class OperationsServicer(metaclass=_abc_1.ABCMeta):
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
-    evidence will come. Everything here is audited with the operator's name (obol-actor).
+    evidence will come. Everything that an operator changes is audited with the operator's name.
+
+    Every call carries the metadata obol-actor, the operator; obol-correlation-id may be left out. Operators work across
+    tenants, so that the tenant is a field of the request and not metadata: where an RPC names a payment or a command,
+    tenant_id is required, and another tenant's is NOT_FOUND; where a list allows it, an empty tenant_id means all.
+    No RPC here sends a command to a provider; some read there.
+
+    Where several errors apply: INVALID_ARGUMENT wins, then NOT_FOUND, FAILED_PRECONDITION, ABORTED, UNAVAILABLE; within
+    FAILED_PRECONDITION the one that is named first at the RPC.
     """
 
     @_abc_1.abstractmethod
@@ -105,7 +165,7 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ListProvidersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListProvidersResponse, _abc.Awaitable[_operations_pb2.ListProvidersResponse]]:
-        """Lists the configured provider accounts with their capabilities, health and mode."""
+        """Lists the configured provider accounts with their capabilities and health."""
 
     @_abc_1.abstractmethod
     def ListCallbacks(
@@ -113,7 +173,7 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ListCallbacksRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListCallbacksResponse, _abc.Awaitable[_operations_pb2.ListCallbacksResponse]]:
-        """Lists received callbacks, newest first."""
+        """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter."""
 
     @_abc_1.abstractmethod
     def ReplayCallback(
@@ -121,9 +181,12 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ReplayCallbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ReplayCallbackResponse, _abc.Awaitable[_operations_pb2.ReplayCallbackResponse]]:
-        """Applies a kept callback once more, or with dry_run says what that would change.
+        """Applies a kept callback once more: it returns to RECEIVED under its epoch and is applied at once. With dry_run says
+        what that would change, and writes nothing. A callback that was APPLIED is not applied again, since it counts once:
+        SyncPayment asks the provider anew. Idempotent by nature.
 
-        NOT_FOUND, CALLBACK_NOT_FOUND. UNAVAILABLE: the provider could not be read.
+        That the provider cannot be read is no error: the callback is WAITING then, and its note says why.
+        NOT_FOUND, CALLBACK_NOT_FOUND. ABORTED, CALLBACK_BUSY: a process is applying it right now.
         """
 
     @_abc_1.abstractmethod
@@ -132,7 +195,10 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ListUnresolvedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListUnresolvedResponse, _abc.Awaitable[_operations_pb2.ListUnresolvedResponse]]:
-        """Lists operations that have not come to an end, by state and age, oldest first."""
+        """Lists what has not come to an end, oldest first: operations by state and age, and payments that stand too long.
+        A payment can come twice, as itself and with its operation. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of
+        another filter.
+        """
 
     @_abc_1.abstractmethod
     def ResolveCommand(
@@ -140,10 +206,18 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ResolveCommandRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ResolveCommandResponse, _abc.Awaitable[_operations_pb2.ResolveCommandResponse]]:
-        """Decides an UNKNOWN command for which no evidence will come: one operator proposes, another one approves.
+        """Decides an UNKNOWN command for which no evidence will come: one operator proposes, a second one approves.
 
-        FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; APPROVAL_NEEDS_ANOTHER where the proposer approves; PROPOSAL_STALE where the
-        command has moved since. NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND.
+        A proposal holds for seven days, for the payment's version and the last send at which it was made, and until a later
+        proposal for the same command; the same proposal again answers the first one, and so does the same approval. Both
+        times the provider is asked where it can be read: what its books show outranks the operators. What they
+        decide enters with source MANUAL; evidence that comes later still raises FAILED to SUCCEEDED.
+
+        NOT_FOUND: COMMAND_NOT_FOUND, PROPOSAL_NOT_FOUND. FAILED_PRECONDITION: COMMAND_NOT_UNKNOWN; PROPOSAL_STALE, where the
+        command has moved since or another proposal came; PROPOSAL_DIFFERS, where resolution is not what was proposed;
+        APPROVAL_NEEDS_ANOTHER, where the proposer approves; SEND_MAY_BE_IN_FLIGHT, for NOT_EXECUTED too soon after the last
+        send (with RetryInfo); EVIDENCE_CONTRADICTS, where the provider shows otherwise. ABORTED, COMMAND_BUSY: recovery is
+        looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +227,17 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ExplainPaymentResponse, _abc.Awaitable[_operations_pb2.ExplainPaymentResponse]]:
         """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        recoveries, operators' acts. NOT_FOUND, PAYMENT_NOT_FOUND.
+        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditRecords(
+        self,
+        request: _operations_pb2.ListAuditRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ListAuditRecordsResponse, _abc.Awaitable[_operations_pb2.ListAuditRecordsResponse]]:
+        """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
+        only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
         """
 
     @_abc_1.abstractmethod

@@ -75,3 +75,15 @@ def test_an_exposition_at_a_port_in_use_is_an_error() -> None:
     """It does not join another process's port in silence."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other, pytest.raises(OSError, match="in use"):
         Exposition(Metrics("1"), "127.0.0.1", other.getsockname()[1])
+
+
+def test_alarms_are_counted_and_what_is_alarmed_now_is_shown() -> None:
+    """A counter of what was told, and a gauge that falls again."""
+    metrics = Metrics("1")
+    metrics.alarm("sandbox", "REFUND")
+    metrics.unresolved({CommandState.UNKNOWN: 3}, 1_000.0, 0, 2)
+    said = text(metrics)
+    assert 'obol_unresolved_alarms_total{kind="REFUND",provider="sandbox"} 1.0' in said
+    assert "obol_unresolved_alarmed_operations 2.0" in said
+    metrics.unresolved({}, 0.0, 0)
+    assert "obol_unresolved_alarmed_operations 0.0" in text(metrics)

@@ -25,12 +25,15 @@ from gateway.domain.payments import (
     PaymentTerms,
     Refund,
 )
+from gateway.domain.providers import AccountHealth
+from gateway.domain.resolutions import Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
-from gateway.rpc import errors, translate
+from gateway.domain.storage import CallbackState
+from gateway.rpc import errors, operations, translate
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.codec import RESPONSES, ProtoReplyCodec
 from gateway.rpc.reading import required_money
-from obol.v1 import money_pb2, observation_pb2, payment_gateway_pb2, payment_pb2
+from obol.v1 import money_pb2, observation_pb2, operations_pb2, payment_gateway_pb2, payment_pb2
 
 TABLES: list[tuple[Mapping[Any, int], type[StrEnum], Any]] = [
     (translate.PAYMENT_STATES, PaymentState, payment_pb2.PaymentState),
@@ -43,6 +46,9 @@ TABLES: list[tuple[Mapping[Any, int], type[StrEnum], Any]] = [
     (translate.DECLINE_REASONS, DeclineReason, payment_pb2.DeclineReason),
     (translate.OBSERVATION_KINDS, ObservationKind, observation_pb2.ObservationKind),
     (translate.OBSERVATION_SOURCES, Source, observation_pb2.ObservationSource),
+    (operations.HEALTHS, AccountHealth, operations_pb2.ProviderHealth),
+    (operations.CALLBACK_STATES, CallbackState, operations_pb2.CallbackState),
+    (operations.RESOLUTIONS, Resolution, operations_pb2.Resolution),
 ]
 
 

@@ -1,0 +1,70 @@
+"""The operators' asyncio client: as `obol.client.operations`, for one event loop."""
+
+from typing import Unpack
+
+from grpc import aio
+
+from obol.client.aio import answer
+from obol.client.calls import COMMAND_TIMEOUT_S, READ_TIMEOUT_S, CallOptions
+from obol.client.context import Operator
+from obol.v1 import operations_pb2 as ops
+from obol.v1.operations_pb2_grpc import OperationsStub
+
+
+class AioOperationsClient:
+    """Operations, in an operator's name. Belongs to one event loop; the channel stays its maker's to close.
+
+    Every method raises GatewayError. None sends a command to a provider, so that each may be repeated.
+    """
+
+    def __init__(self, channel: aio.Channel, operator: Operator | None = None) -> None:
+        self._stub = OperationsStub(channel)
+        self._operator = operator
+
+    async def list_providers(
+        self, request: ops.ListProvidersRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListProvidersResponse:
+        """The configured accounts, what they can do, and how their breakers stand."""
+        return await answer(self._stub.ListProviders, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
+    async def list_callbacks(
+        self, request: ops.ListCallbacksRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListCallbacksResponse:
+        """A page of received callbacks, newest first."""
+        return await answer(self._stub.ListCallbacks, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
+    async def replay_callback(
+        self, request: ops.ReplayCallbackRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ReplayCallbackResponse:
+        """Apply a kept callback once more, or see what that would do."""
+        return await answer(
+            self._stub.ReplayCallback, request, self._operator, options, COMMAND_TIMEOUT_S, command=False
+        )
+
+    async def list_unresolved(
+        self, request: ops.ListUnresolvedRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListUnresolvedResponse:
+        """A page of what has not come to an end, oldest first."""
+        return await answer(self._stub.ListUnresolved, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
+    async def resolve_command(
+        self, request: ops.ResolveCommandRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ResolveCommandResponse:
+        """Propose how an UNKNOWN command ended, or approve another operator's proposal."""
+        return await answer(
+            self._stub.ResolveCommand, request, self._operator, options, COMMAND_TIMEOUT_S, command=False
+        )
+
+    async def explain_payment(
+        self, request: ops.ExplainPaymentRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ExplainPaymentResponse:
+        """Everything that is known of a payment, as one timeline."""
+        return await answer(self._stub.ExplainPayment, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
+    async def list_audit_records(
+        self, request: ops.ListAuditRecordsRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListAuditRecordsResponse:
+        """A page of the audit trail, newest first; few records do not mean the end."""
+        return await answer(
+            self._stub.ListAuditRecords, request, self._operator, options, READ_TIMEOUT_S, command=False
+        )
