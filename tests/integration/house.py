@@ -55,8 +55,8 @@ QUICK = EngineSettings(
     heartbeat_s=0.2,
     housekeeping_s=0.2,
     provider_timeout_s=2.0,
-    send_window_s=2.0,
-    lease_s=5.0,
+    send_window_s=5.0,
+    lease_s=8.0,
 )
 
 
