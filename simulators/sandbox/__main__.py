@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.sandbox.server import serve
-from simulators.sandbox.settings import SandboxSettings
+from simulators.sandbox.settings import SandboxSettings, Terms
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--public-url", help="where a customer's browser finds the sandbox")
     parser.add_argument("--hang-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    serve(SandboxSettings(**vars(parser.parse_args(arguments))))
+    parser.add_argument("--trusting", action="store_true", help="compare no refund with what is left")
+    told = vars(parser.parse_args(arguments))
+    terms = Terms(trusting=told.pop("trusting"))
+    serve(SandboxSettings(**told, terms=terms))
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def refunded(
 ) -> Change:
     """Give money back: all that is refundable unless `amount` says less. Raises Refusal `refund_exceeds_captured`."""
     given = payment.refundable if amount is None else amount
-    if given > payment.refundable or given <= 0:
+    trusted = moment.terms.trusting and origin == "request" and given <= payment.captured
+    if given <= 0 or not (trusted or given <= payment.refundable):
         raise refused("refund_exceeds_captured", f"Only {payment.refundable} is left to refund.", "amount")
     bounded("refunds", len(payment.refunds))
     behaviour = "succeeds" if origin == "dashboard" else outcome_for(payment.payment_method, payment.amount).refund

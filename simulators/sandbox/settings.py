@@ -31,7 +31,8 @@ DEFAULT_ACCOUNTS = (
 class Terms:
     """How the provider does business: how long its slow steps take, and what it charges.
 
-    A seconds field of None means never by itself: only a control moves it on.
+    A seconds field of None means never by itself: only a control moves it on. `trusting`: a refund is not compared with
+    what is left, as some providers do; whoever relies on being refused gives back too much.
     """
 
     processing_seconds: float | None = 1.0
@@ -39,6 +40,7 @@ class Terms:
     dispute_seconds: float | None = 1.0
     authorization_seconds: float = 7 * DAY_SECONDS
     fee_basis_points: int = 290
+    trusting: bool = False
 
 
 @dataclass(frozen=True)

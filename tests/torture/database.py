@@ -68,6 +68,8 @@ class PostgresqlDatabase:
     def __init__(self, url: str = "") -> None:
         self.url = url or databases.postgresql_url()
         self._name = self.url.partition("@/")[2].partition("?")[0]
+        for statement in _SLOW_COMMITS:
+            databases.administer(statement, self._name)
 
     async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
         """What a SELECT finds."""
@@ -107,6 +109,14 @@ class PostgresqlDatabase:
             return f"{name} (failed)"
         return name
 
+
+_SLOW_COMMITS = (
+    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "IF random() < 0.04 THEN PERFORM pg_sleep(0.4 * random()); END IF; RETURN NULL; END $$",
+    "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON observations DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION slowly()",
+)
+"""Now and then a settle takes its time at COMMIT, all written and nothing to be seen: later ones come before it."""
 
 # In a process of its own and not as `user=`, which would fork one that has gRPC's threads.
 _AS_USER = (

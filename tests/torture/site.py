@@ -169,7 +169,9 @@ class Site:
         url = f"http://{HOST}:{callbacks_port}/webhooks/{self.tortured.name}/{{account}}"
         directory = str(self.data / self.tortured.name)
         arguments = {"port": self.sandbox_port, "data-dir": directory, "webhook-url": url, "hang-seconds": HANG_S}
-        return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+        told = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+        # One that refuses what is too much would hide that we asked for it.
+        return [*told, "--trusting"]
 
     def _process(self, name: str, *arguments: str, grpc: int = 0, provider: int = 0, webhooks: int = 0) -> Process:
         inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OBOL_")}

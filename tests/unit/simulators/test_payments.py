@@ -24,6 +24,15 @@ async def test_a_capture_takes_part_and_releases_the_rest(caller: Caller) -> Non
     assert (again.status, again.code) == (400, "payment_not_capturable")
 
 
+async def test_a_trusting_provider_gives_back_more_than_it_took(opened: Opened) -> None:
+    """It compares no refund with what is left, as some do: whoever asks for 60 of 100 twice gets 120."""
+    async with opened(terms=Terms(trusting=True)) as caller:
+        paid = (await caller.pay(amount=1000)).body["id"]
+        for _ in range(2):
+            assert (await caller.post(f"/v1/payments/{paid}/refunds", {"amount": 600})).status == 200
+        assert (await caller.post(f"/v1/payments/{paid}/refunds", {"amount": 1001})).code == "refund_exceeds_captured"
+
+
 async def test_a_capture_that_is_not_final_leaves_the_rest_open(caller: Caller) -> None:
     """The rest stays capturable, and the last capture closes the authorization."""
     held = await caller.authorized(amount=1000)
