@@ -161,16 +161,18 @@ class Estate:
         *,
         envoy: Envoy | None = None,
         authority: Authority | None = None,
-        own: str = "",
+        kit: bool = False,
     ) -> AsyncIterator[grpc.aio.Channel]:
-        """A channel that repeats nothing, to the front or another Envoy, with a certificate for `name`, "" for none."""
+        """A channel to the front or another Envoy, with a certificate for `name`, "" for none.
+
+        It repeats nothing, not even what was provably not taken; with `kit` it is as callers have it.
+        """
         asked = envoy or self.front
         key, chain = (authority or self.authority).issue(name) if name else (None, None)
         credentials = grpc.ssl_channel_credentials(self.authority.pem, key, chain)
-        options = [
+        options: list[tuple[str, object]] = [
             ("grpc.ssl_target_name_override", "obol-front" if asked is self.front else "obol-gateway"),
-            ("grpc.enable_retries", 0),
-            ("grpc.service_config", "{}"),
+            *(() if kit else (("grpc.enable_retries", 0), ("grpc.service_config", "{}"))),
             ("grpc.max_reconnect_backoff_ms", 300),
             ("grpc.initial_reconnect_backoff_ms", 50),
             # Of its own: channels with equal arguments would share one connection.

@@ -91,6 +91,7 @@ class Load:
         assert not convergence.left
         await until(self._caught_up, "the watchers have caught up")
         await until(self._delivered, "the provider's events are delivered")
+        assert not {"given_up", "dropped"} & set((await self._provider.deliveries())["counts"])
         await self.consumer.stop(consuming, 10.0)
         effects = read_effects(self.estate.effect_log)
         found = [
