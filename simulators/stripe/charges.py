@@ -36,7 +36,7 @@ def sold(step: Step, intent: Object, taken: Object, origin: Origin) -> Object:
         "captured": True,
         "paid": True,
         "status": "succeeded",
-        "_due": _dispute_due(step, method.disputed),
+        "_due": dispute_due(step, method.disputed),
     }
     intent |= {"status": "succeeded", "amount_received": taken["amount"], "last_payment_error": None}
     step.effect("capture", taken["id"], taken, taken["amount"], origin, taken["metadata"])
@@ -47,11 +47,7 @@ def sold(step: Step, intent: Object, taken: Object, origin: Origin) -> Object:
 
 def held(step: Step, intent: Object, taken: Object, origin: Origin) -> Object:
     """The money is held, until it is captured, cancelled, or the hold expires."""
-    taken |= {
-        "paid": True,
-        "status": "succeeded",
-        "_due": _dispute_due(step, method_for(intent["payment_method"]).disputed),
-    }
+    taken |= {"paid": True, "status": "succeeded"}
     lasts = step.terms.authorization_seconds
     intent |= {
         "status": "requires_capture",
@@ -175,7 +171,8 @@ def dispute_moved(step: Step, made: Object, status: str) -> Object:
     return made
 
 
-def _dispute_due(step: Step, reason: str | None) -> Object | None:
+def dispute_due(step: Step, reason: str | None) -> Object | None:
+    """When the dispute comes of money that was just taken, where its method is disputed."""
     if reason is None or step.terms.dispute_seconds is None:
         return None
     return {"at": step.now + step.terms.dispute_seconds, "action": "dispute"}

@@ -93,11 +93,16 @@ class Imitation:
                 await asyncio.sleep(min(next_due - now, AGENDA_LOOK_SECONDS))
             for scope, due, action in self.books.due(self.settings.clock()):
                 self._take(scope, due, action)
+            # However much is due, those who ask come between.
+            await asyncio.sleep(0)
 
     def _take(self, scope: Scope, due: Object, action: str) -> None:
         step = self.step(scope)
+        reached = step.load(due["object"], due["id"])
+        # The entry goes with the step, or what it does nothing about would be due for ever.
+        reached["_due"] = None
         try:
-            ACTIONS[action](step, step.load(due["object"], due["id"]))
+            ACTIONS[action](step, reached)
         except Refusal:
             # Overtaken: it has moved on since this was noted.
             return
@@ -122,8 +127,7 @@ def _end_refund(step: Step, made: Object) -> None:
 def _dispute(step: Step, taken: Object) -> None:
     method = method_for(taken["payment_method"])
     status = "warning_needs_response" if method.inquiry else "needs_response"
-    if taken["amount_captured"]:
-        charges.disputed(step, taken, None, status, method.disputed or "general")
+    charges.disputed(step, taken, None, status, method.disputed or "general")
 
 
 def _expire(step: Step, intent: Object) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from simulators.effects import Origin
 from simulators.stripe.books import Step
-from simulators.stripe.charges import declined, held, last_error, sold
+from simulators.stripe.charges import declined, dispute_due, held, last_error, sold
 from simulators.stripe.methods import TestMethod, authentication_error, decline_error, method_for
 from simulators.stripe.objects import Object, charge, refund, shown
 from simulators.stripe.refusals import Refusal, invalid, refused
@@ -113,6 +113,8 @@ def capture(step: Step, intent: Object, amount: int | None, *, final: bool, meta
     if not final and not intent.get("_multicapture"):
         raise refused(None, "This PaymentIntent is not eligible for multiple captures.", "final_capture")
     intent["metadata"] |= metadata
+    if not taken["amount_captured"]:
+        taken["_due"] = dispute_due(step, method_for(taken["payment_method"]).disputed)
     taken["amount_captured"] += wanted
     closed = final or wanted == left
     movement = f"{taken['id']}/{metadata['obol_operation']}" if "obol_operation" in metadata else taken["id"]

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from gateway.demo import run
+from gateway.demo.provider import PROVIDERS
 
 LAST_LINE = re.compile(
     r"demo: payments=(\d+) effects=(\d+) observations=(\d+) accepted=(\d+) unknown=(\d+) violations=(\d+)"
@@ -68,9 +69,10 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_agrees_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_demo_agrees_and_leaves_nothing(tmp_path: Path, provider: str) -> None:
     """Everything it shows is counted, the books agree, it exits with 0, and its processes and files are gone."""
-    with demo(tmp_path) as playing:
+    with demo(tmp_path, "--provider", provider) as playing:
         out, err = playing.communicate()
     assert playing.returncode == 0, err
     found = LAST_LINE.fullmatch(out.splitlines()[-1])
@@ -148,4 +150,4 @@ def test_nothing_is_played_over_an_earlier_demo(tmp_path: Path, capsys: pytest.C
 def test_an_unknown_provider_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """Whom the demo cannot play against, it says."""
     assert run(provider="acme") == 2
-    assert "sandbox, not acme" in capsys.readouterr().err
+    assert f"{', '.join(PROVIDERS)}, not acme" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The adapter before Stripe's imitation: requests within Stripe's bounds, confirms told apart, and lookups."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +35,8 @@ from providers.stripe.options import StripeOptions
 from simulators.stripe.server import running
 from simulators.stripe.settings import Account, Heard, StripeSettings, Terms
 from tests.stripe_document import document
-from tests.unit.providers.misbehaving import misbehaving, resetting
-from tests.unit.providers.stripe_objects import REFERENCE, created, payment, terms
+from tests.unit.providers.misbehaving import answer, answering, misbehaving, resetting
+from tests.unit.providers.stripe_objects import REFERENCE, charge, created, intent, payment, terms
 
 TIMEOUT_S = 5.0
 ACCOUNTS = (Account("acct_main", "planted-key", "planted-signing", ("acct_1", "acct_2")),)
@@ -202,6 +203,22 @@ async def test_a_confirm_that_was_never_sent_does_not_fail_by_the_former_error(
     assert [each.operation_id for each in found.snapshot.facts.attempts] == ["op_1"]
 
 
+async def test_a_lost_confirm_after_a_3ds_failure_is_no_failure(adapter: StripeAdapter, url: str) -> None:
+    """No charge was ever made: the update before the confirm cleared the error, so nothing is told of the second."""
+    way_back: dict[str, Any] = {"return_url": "https://shop.example/back"}
+    asked = await made(adapter, payment_method="pm_card_threeDSecure2Required", **way_back)
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/customer/{asked.provider_payment_id}", json={"outcome": "refuse"}):
+            pass
+        plan = {"next": [{"fault": "lost_before", "match": "confirm"}]}
+        async with session.post(f"{url}/control/faults", json=plan):
+            pass
+    await sent(adapter, adapter.prepare_confirm(another(2), asked, payment_method="pm_card_visa", return_url=""))
+    found = await adapter.fetch(asked.provider_payment_id or "", timeout_s=TIMEOUT_S)
+    assert isinstance(found, Found)
+    assert found.snapshot.facts.attempts == ()
+
+
 @pytest.mark.parametrize(
     ("fault", "kind"), [("lost_before", NotSent), ("http_500_after", NotSent), ("http_429", NotExecuted)]
 )
@@ -327,6 +344,29 @@ async def test_more_refunds_than_a_charge_shows_are_read(adapter: StripeAdapter)
         created_from_us=0, created_before_us=10**16, page_token="", limit=10, timeout_s=TIMEOUT_S
     )
     assert page[0].facts.movements == found.snapshot.facts.movements
+
+
+@pytest.mark.parametrize(
+    ("charges", "found"),
+    [
+        ([charge(id="ch_2"), charge()], ["ch_1"]),
+        ([charge()], ["ch_1"]),
+        ([charge(id="ch_2")], None),
+        ([], None),
+    ],
+)
+async def test_charges_belong_to_the_state_that_was_read(charges: list[Any], found: list[str] | None) -> None:
+    """What is younger than the PaymentIntent as it was read is left out; a list without its charge is not believed."""
+    told = (intent(), {"data": charges, "has_more": False})
+    async with misbehaving(answering(*[answer(json.dumps(each).encode()) for each in told])) as server:
+        made_there = adapter_at(server.base_url)
+        read = await made_there.fetch("pi_1", timeout_s=TIMEOUT_S)
+        await made_there.close()
+    if found is None:
+        assert isinstance(read, Unreadable)
+    else:
+        assert isinstance(read, Found)
+        assert [each.provider_movement_id for each in read.snapshot.facts.movements] == found
 
 
 async def test_a_list_without_an_answer_is_an_error() -> None:

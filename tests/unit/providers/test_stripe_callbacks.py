@@ -96,6 +96,12 @@ def test_a_time_too_far_from_now_is_rejected(age_s: int, reason: Rejection) -> N
     assert rejected(BODY, signed(at_s=NOW_S - age_s), NEW) is reason
 
 
+def test_a_second_time_makes_a_header_forged() -> None:
+    """Which of two times was signed is nobody's guess."""
+    good = signed()["Stripe-Signature"]
+    assert rejected(BODY, {"Stripe-Signature": f"{good},t={NOW_S + 200}"}, NEW) is Rejection.FORGED
+
+
 def test_a_tolerance_of_nothing_is_refused() -> None:
     """In the SDK 0 switches the check off; here it cannot be configured."""
     with pytest.raises(ValueError, match="tolerance"):
@@ -119,7 +125,6 @@ def test_a_tolerance_of_nothing_is_refused() -> None:
         f"t={NOW_S},v1={'a' * 64}\n",
         "t=" + str(NOW_S) + (",v1=" + "a" * 64) * 1000,
         f"t={NOW_S},v1={'A' * 64}",
-        f"t={NOW_S},v1={'a' * 64},ü=1",
     ],
 )
 def test_a_malformed_header_is_forged(header: str) -> None:

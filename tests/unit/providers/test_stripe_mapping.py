@@ -92,6 +92,13 @@ def test_a_failure_without_a_charge_keeps_its_number_when_another_follows() -> N
     ]
 
 
+def test_a_second_attempt_without_a_charge_has_its_own_number() -> None:
+    """Neither attempt has made a charge: the second is the second all the same."""
+    sdk = {"type": "use_stripe_sdk", "use_stripe_sdk": {}}
+    read = snapshot(intent(status="requires_action", latest_charge=None, metadata=SECOND, next_action=sdk))
+    assert tried(read) == [(2, AttemptStatus.REQUIRES_ACTION, "op_2")]
+
+
 def test_a_required_action_tells_the_way() -> None:
     """A redirect has an address; without one the browser's own library needs the secret, and only then is it told."""
     redirect = {"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example/3ds", "return_url": "x"}}

@@ -220,6 +220,23 @@ async def test_what_takes_time_happens_by_the_clock(opened: Opened, clock: Clock
         assert ("reversal", 1000) in await asking.effects()
 
 
+async def test_a_hold_is_disputed_once_it_is_captured(opened: Opened, clock: Clock) -> None:
+    """A disputed card whose money is only held: nothing to dispute, and nothing else stands still for it."""
+    async with opened(terms=Terms()) as asking:
+        held = await asking.paid(payment_method="pm_card_createDispute", capture_method="manual")
+        clock.now += 10
+        await asyncio.sleep(0.1)
+        assert (await asking.get(f"disputes?payment_intent={held['id']}"))[1]["data"] == []
+        await asking.post(f"payment_intents/{held['id']}/capture", amount_to_capture="400")
+        clock.now += 10
+
+        async def disputed() -> bool:
+            return bool((await asking.get(f"disputes?payment_intent={held['id']}"))[1]["data"])
+
+        await until(disputed)
+        assert ("dispute", 400) in await asking.effects()
+
+
 async def test_the_search_lags_and_the_list_does_not(opened: Opened, clock: Clock) -> None:
     """What was just made is in the list; the search shows it a minute later."""
     async with opened() as asking:
