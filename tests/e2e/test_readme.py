@@ -18,10 +18,10 @@ COMMAND_S_MAX = 30
 RECONCILIATION = {"RunReconciliation", "GetReconciliation"}  # not served yet
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> Iterator[Installation]:
-    """Sandbox, gateway and sidecar as processes."""
-    with running(tmp_path) as installation:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Sandbox, gateway and sidecar as processes; one for the whole README, as a reader has."""
+    with running(tmp_path_factory.mktemp("readme")) as installation:
         yield installation
 
 

@@ -19,6 +19,16 @@ from tests.integration.operators import QUIET, Operator, execute, lost_refund, q
 
 HOUR_US = 3_600 * 1_000_000
 
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"states": [Command.COMMAND_STATE_FAILED]}, "states"),
+    ({"states": [99]}, "states"),
+    ({"payment_states": [State.PAYMENT_STATE_CAPTURED]}, "payment_states"),
+    ({"age_seconds_min": -1}, "age_seconds_min"),
+    ({"page_size": 201}, "page_size"),
+    ({"page_token": "none"}, "page_token"),
+]
+"""Fields that can never be right, and the one at fault."""
+
 
 @pytest.fixture
 async def house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
@@ -33,17 +43,6 @@ async def house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
 def ann(house: House) -> Operator:
     """An operator."""
     return Operator(house, "ann")
-
-
-async def test_accounts_are_listed_with_what_they_can_do(ann: Operator) -> None:
-    """Capabilities as data and the breaker's health."""
-    (account,) = (await ann.call("ListProviders")).accounts
-    assert (account.provider, account.account_id) == ("sandbox", "acct_main")
-    assert account.health == ops.PROVIDER_HEALTH_CLOSED
-    assert {"CAPTURE_PARTIAL", "REFUND", "CALLBACKS", "CONSISTENT_ABSENCE"} <= set(account.capabilities)
-    assert "EUR" in account.currencies
-    assert (account.key_window_seconds, account.flight_seconds_max) == (86_400, 120)
-    assert payment_pb2.CAPTURE_METHOD_MANUAL in account.capture_methods
 
 
 async def test_what_is_unresolved_is_listed_oldest_first_by_state_and_age(house: House, ann: Operator) -> None:
@@ -84,23 +83,20 @@ async def test_what_is_unresolved_is_listed_oldest_first_by_state_and_age(house:
     assert not older.items
 
 
-@pytest.mark.parametrize(
-    ("fields", "at_fault"),
-    [
-        ({"states": [Command.COMMAND_STATE_FAILED]}, "states"),
-        ({"states": [99]}, "states"),
-        ({"payment_states": [State.PAYMENT_STATE_CAPTURED]}, "payment_states"),
-        ({"age_seconds_min": -1}, "age_seconds_min"),
-        ({"page_size": 201}, "page_size"),
-        ({"page_token": "none"}, "page_token"),
-    ],
-)
-async def test_a_list_that_can_never_be_right_names_its_field(
-    ann: Operator, fields: dict[str, object], at_fault: str
-) -> None:
-    """INVALID_ARGUMENT."""
-    error = await refused(ann.call("ListUnresolved", **fields))
-    assert (error.code, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (at_fault,))
+async def test_accounts_are_listed_and_wrong_questions_name_their_field(house: House, ann: Operator) -> None:
+    """Capabilities as data and the breaker's health; INVALID_ARGUMENT, also where the operator has no name."""
+    (account,) = (await ann.call("ListProviders")).accounts
+    assert (account.provider, account.account_id) == ("sandbox", "acct_main")
+    assert account.health == ops.PROVIDER_HEALTH_CLOSED
+    assert {"CAPTURE_PARTIAL", "REFUND", "CALLBACKS", "CONSISTENT_ABSENCE"} <= set(account.capabilities)
+    assert "EUR" in account.currencies
+    assert (account.key_window_seconds, account.flight_seconds_max) == (86_400, 120)
+    assert payment_pb2.CAPTURE_METHOD_MANUAL in account.capture_methods
+    for fields, at_fault in WRONG:
+        error = await refused(ann.call("ListUnresolved", **fields))
+        assert (error.code, error.fields) == (grpc.StatusCode.INVALID_ARGUMENT, (at_fault,))
+    error = await refused(house.operations.ListProviders(ops.ListProvidersRequest(), timeout=10))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_INVALID")
 
 
 async def test_an_operation_past_its_alarm_is_told_of_once_by_whoever_looks(house: House, ann: Operator) -> None:
@@ -154,9 +150,3 @@ async def test_the_audit_is_listed_by_what_is_asked(house: House, ann: Operator)
     assert not (await ann.call("ListAuditRecords")).records
     error = await refused(ann.call("ListAuditRecords", payment_id="pay_1"))
     assert error.fields == ("tenant_id",)
-
-
-async def test_an_operator_says_who_it_is(house: House) -> None:
-    """Without obol-actor nothing is answered."""
-    error = await refused(house.operations.ListProviders(ops.ListProvidersRequest(), timeout=10))
-    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "CONTEXT_INVALID")

@@ -87,3 +87,18 @@ def test_a_check_finds_what_would_keep_a_gateway_from_serving(
 def test_a_misused_command_is_told_apart_from_a_failed_one() -> None:
     """An unknown option is exit code 2."""
     assert CliRunner().invoke(app, ["serve", "--no-such-option"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["providers", "list", "--gateway", "127.0.0.1:9"], 1, "the gateway did not answer"),
+        (["unresolved", "--actor", "two words"], 2, "actor must be"),
+        (["callbacks", "--state", "LOST"], 2, "--state: LOST is none of APPLIED, IGNORED"),
+    ],
+)
+def test_an_operators_command_that_cannot_ask_says_why(arguments: list[str], code: int, said: str) -> None:
+    """One line, and an exit code that tells a misuse from a gateway that is away."""
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == code
+    assert f"obol: {said}" in result.output
