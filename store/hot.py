@@ -132,15 +132,17 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
     }
     if settlement.callback is not None:
         change = settlement.callback
-        parts["callback"] = {
-            "callback_id": change.callback_id,
-            "expected_epoch": change.expected_epoch,
-            "state": change.state.value,
-            "note": clean(change.note),
-            "tenant_id": change.tenant_id,
-            "payment_id": change.payment_id,
-            "next_attempt_in_us": _later(change.next_attempt_s),
-        }
+        parts["callback"] = [
+            {
+                "callback_id": change.callback_id,
+                "expected_epoch": change.expected_epoch,
+                "state": change.state.value,
+                "note": clean(change.note),
+                "tenant_id": change.tenant_id,
+                "payment_id": change.payment_id,
+                "next_attempt_in_us": _later(change.next_attempt_s),
+            }
+        ]
     return {name: rows for name, rows in parts.items() if rows}
 
 
