@@ -118,13 +118,11 @@ async def persist(attempt: Callable[[], Awaitable[Result]], jitter: Callable[[],
     for tries in range(TRIES_MAX):
         try:
             return await attempt()
-        except ObolError:
-            raise
         except Exception as error:
             ours = translated(error)
-            if ours is error and not isinstance(error, Contended):
-                raise
             if not isinstance(ours, Contended):
+                if ours is error:
+                    raise
                 raise ours from error
         await asyncio.sleep(min(BACKOFF_S_MAX, BACKOFF_S * 2**tries) * jitter())
     raise unavailable(f"database: {TRIES_MAX} tries lost against other transactions")

@@ -109,6 +109,7 @@ class PostgresqlHot:
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
         if payment is not None and not claim.reopen:
+            given += statements.OPERATION.values(rows["operation"])
             given += statements.COMMAND.values(rows["command"])
             given += statements.PAYMENT.values(payment)
             statement = statements.claim_new_payment(refund=refund is not None)
@@ -117,13 +118,13 @@ class PostgresqlHot:
             given += (command.caller.tenant_id, command.payment_id, claim.expected_version)
             given += (exclusive_command(command), *reserving(claim.operation))
             if claim.reopen:
+                given += statements.AGAIN.values(rows["operation"])
                 given += statements.ATTEMPT.values(rows["command"])
                 statement = statements.claim_again(refund=refund is not None, routed=payment is not None)
             else:
-                given += statements.COMMAND.values(rows["command"])
+                given += statements.OPERATION.values(rows["operation"])
+                given += statements.FURTHER.values(rows["command"])
                 statement = statements.claim_existing_payment(refund=refund is not None)
-        operation = statements.AGAIN if claim.reopen else statements.OPERATION
-        given += operation.values(rows["operation"])
         given += statements.HISTORY.values(rows["history"])
         if refund is not None:
             given += statements.REFUND.values(refund)

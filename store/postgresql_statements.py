@@ -40,19 +40,21 @@ _LEASE = {
     "next_attempt_us": "s.now_us + $1",
     "last_send_us": "s.now_us + $2",
 }
+_KEYS = ("tenant_id", "payment_id")
 _ANSWER = "SELECT version, epoch, now_us FROM stamp"
 
 COMMAND = Part.of(tables.commands)
-PAYMENT = Part.of(tables.payments, without={"version"})
-OPERATION = Part.of(tables.operations, without=_LEASE)
-HISTORY = Part.of(tables.history, without={"version", "recorded_time_us"})
-REFUND = Part.of(tables.refunds)
+FURTHER = Part.of(tables.commands, without=_KEYS)
+PAYMENT = Part.of(tables.payments, without={*_KEYS, "version"})
+OPERATION = Part.of(tables.operations, without={*_KEYS, *_LEASE})
+HISTORY = Part.of(tables.history, without={*_KEYS, "version", "recorded_time_us"})
+REFUND = Part.of(tables.refunds, without=_KEYS)
 ATTEMPT = Part.named({"command_id": "text", "rpc": "text", "idempotency_key": "text", "request_hash": "bytea"})
-AGAIN = Part.of(tables.operations, without={"tenant_id", "command_id", "payment_id", *_LEASE})
+AGAIN = Part.of(tables.operations, without={*_KEYS, "command_id", *_LEASE})
 ROUTE = Part.named({"provider": "text", "account_id": "text"})
 """The rows of a claim."""
 
-_NEW_COMMAND = "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING RETURNING command_id"
+_NEW_COMMAND = "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING"
 
 _PAYMENT_GUARD = """
 SELECT p.tenant_id, p.payment_id, p.version FROM payments p
@@ -92,31 +94,38 @@ def _slots(*kinds: str) -> Slots:
     return slots
 
 
+_OF_PAYMENT = {name: f"s.{name}" for name in _KEYS}
+"""What is claimed belongs to the payment that the stamp names, whatever its row says."""
+
+
 def _claim_history(slots: Slots) -> str:
-    values = slots.row(HISTORY.kinds) | {"version": "s.version", "recorded_time_us": "s.now_us"}
+    values = slots.row(HISTORY.kinds) | _OF_PAYMENT | {"version": "s.version", "recorded_time_us": "s.now_us"}
     return insert_from(values, tables.history, "stamp s")
 
 
-def _claimed_operation(slots: Slots) -> str:
-    return insert_from(slots.row(OPERATION.kinds) | _LEASE, tables.operations, "stamp s")
+def _claimed_operation(operation: dict[str, str]) -> str:
+    return insert_from(operation | _OF_PAYMENT | _LEASE, tables.operations, "stamp s")
 
 
 def _claimed_refund(slots: Slots, suffix: str = "") -> str:
-    return insert_from(slots.row(REFUND.kinds), tables.refunds, "stamp s", suffix=suffix)
+    return insert_from(slots.row(REFUND.kinds) | _OF_PAYMENT, tables.refunds, "stamp s", suffix=suffix)
 
 
 @lru_cache(SHAPES_MAX)
 def claim_new_payment(*, refund: bool) -> str:
-    """A create: $1, $2, COMMAND, PAYMENT, OPERATION, HISTORY and REFUND where there is one.
+    """A create: $1, $2, OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
 
     The order reference's index refuses a second holder by raising.
     """
     slots = _slots(*_CLAIM_SLOTS)
+    operation, command = slots.row(OPERATION.kinds), slots.row(COMMAND.kinds)
     parts = {
-        "command": insert_from(slots.row(COMMAND.kinds), tables.commands, suffix=_NEW_COMMAND),
-        "stamp": f"SELECT 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command",
-        "payment": insert_from(slots.row(PAYMENT.kinds) | {"version": "s.version"}, tables.payments, "stamp s"),
-        "operation": _claimed_operation(slots),
+        "command": insert_from(command, tables.commands, suffix=f"{_NEW_COMMAND} RETURNING tenant_id, payment_id"),
+        "stamp": f"SELECT c.*, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command c",
+        "payment": insert_from(
+            slots.row(PAYMENT.kinds) | _OF_PAYMENT | {"version": "s.version"}, tables.payments, "stamp s"
+        ),
+        "operation": _claimed_operation(operation),
         "history": _claim_history(slots),
     }
     if refund:
@@ -126,17 +135,19 @@ def claim_new_payment(*, refund: bool) -> str:
 
 @lru_cache(SHAPES_MAX)
 def claim_existing_payment(*, refund: bool) -> str:
-    """A command on a payment that is there: $1 to $8, COMMAND, OPERATION, HISTORY and REFUND where there is one."""
+    """A command on a payment that is there: $1 to $8, OPERATION, FURTHER, HISTORY and REFUND where there is one."""
     slots = _slots(*_CLAIM_SLOTS, *_GUARD_SLOTS)
+    operation = slots.row(OPERATION.kinds)
+    command = slots.row(FURTHER.kinds) | {name: f"g.{name}" for name in _KEYS}
     parts = {
         "guard": _PAYMENT_GUARD.format(count=f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"),
-        "command": insert_from(slots.row(COMMAND.kinds), tables.commands, "guard g", suffix=_NEW_COMMAND),
+        "command": insert_from(command, tables.commands, "guard g", suffix=f"{_NEW_COMMAND} RETURNING command_id"),
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
             f"{NOW_US} AS now_us FROM guard g, command"
         ),
         "payment": _TOUCH_PAYMENT.format(added=1, routed=""),
-        "operation": _claimed_operation(slots),
+        "operation": _claimed_operation(operation),
         "history": _claim_history(slots),
     }
     if refund:
@@ -146,12 +157,12 @@ def claim_existing_payment(*, refund: bool) -> str:
 
 @lru_cache(SHAPES_MAX)
 def claim_again(*, refund: bool, routed: bool) -> str:
-    """A command that was NOT_SENT, once more: $1 to $8, ATTEMPT, AGAIN, HISTORY, then REFUND and ROUTE if any.
+    """A command that was NOT_SENT, once more: $1 to $8, AGAIN, ATTEMPT, HISTORY, then REFUND and ROUTE if any.
 
     `routed`: the payment moves to the account of ROUTE.
     """
     slots = _slots(*_CLAIM_SLOTS, *_GUARD_SLOTS)
-    attempt, operation = slots.row(ATTEMPT.kinds), slots.row(AGAIN.kinds)
+    operation, attempt = slots.row(AGAIN.kinds), slots.row(ATTEMPT.kinds)
     changed = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id"})
     parts = {
         "guard": _PAYMENT_GUARD.format(count="TRUE"),
@@ -183,19 +194,20 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     return _statement(parts, _ANSWER)
 
 
-_OPERATION_KEPT = ("claimed_time_us", "lease_until_us", "next_attempt_us")
-
 DERIVED = Part.named({name: kinds_of(tables.payments)[name] for name in DERIVED_COLUMNS})
-SETTLED_HISTORY = Part.of(tables.history, without={"recorded_time_us"})
+SETTLED_HISTORY = Part.of(tables.history, without={*_KEYS, "version", "recorded_time_us"})
 SETTLED: Mapping[str, Part] = MappingProxyType(
     {
         "operations": Part.of(
-            tables.operations, without=_OPERATION_KEPT, expected_epoch="bigint", next_attempt_in_us="bigint"
+            tables.operations,
+            without={*_KEYS, "command_id", "claimed_time_us", "lease_until_us", "next_attempt_us"},
+            expected_epoch="bigint",
+            next_attempt_in_us="bigint",
         ),
         "commands": Part.named({"command_id": "text", "state": "text", "reply": "bytea"}),
-        "movements": Part.of(tables.movements),
-        "refunds": Part.of(tables.refunds),
-        "observations": Part.of(tables.observations),
+        "movements": Part.of(tables.movements, without=_KEYS),
+        "refunds": Part.of(tables.refunds, without=_KEYS),
+        "observations": Part.of(tables.observations, without={*_KEYS, "version"}),
         "audit": Part.of(tables.audit, without={"recorded_time_us"}),
         "callback": Part.named(
             {
@@ -251,11 +263,17 @@ def settle(shape: Shape) -> str:
         UPDATE payments p SET {assigned(derived, DERIVED.kinds)}, unique_order_reference =
           CASE WHEN {among(derived["state"], ORDER_GIVEN_UP_STATES)} THEN NULL ELSE p.unique_order_reference END
         FROM guard g WHERE p.tenant_id = $1 AND p.payment_id = $2"""
-    parts["history"] = insert_from(history | {"recorded_time_us": "g.now_us"}, tables.history, "guard g")
+    parts["history"] = insert_from(
+        history | _SETTLED_KEYS | {"recorded_time_us": "g.now_us"}, tables.history, "guard g"
+    )
     for name, read in reads.items():
         for write, sql in _settled_writes(name, read, f"guard g, {sources[name]}").items():
             parts[f"write_{write}"] = sql
     return _statement(parts, "SELECT now_us FROM guard")
+
+
+_SETTLED_KEYS = {"tenant_id": "$1", "payment_id": "$2", "version": "$3 + 1"}
+"""Whatever is told of a payment is told of the one that is locked, at its next version."""
 
 
 def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, str]:
@@ -292,14 +310,14 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
             return {name: update}
         case "observations":
             return {
-                name: insert_from(read, tables.observations, source),
-                "outbox": insert_from(read, tables.observation_outbox, source),
+                name: insert_from(read | _SETTLED_KEYS, tables.observations, source),
+                "outbox": insert_from(read | _SETTLED_KEYS, tables.observation_outbox, source),
             }
         case "audit":
             return {name: insert_from(read | {"recorded_time_us": "g.now_us"}, tables.audit, source)}
         case _:
             table = tables.metadata.tables[name]
-            return {name: insert_from(read, table, source, suffix=replacing(table))}
+            return {name: insert_from(read | _SETTLED_KEYS, table, source, suffix=replacing(table))}
 
 
 CALLBACK = Part.of(tables.callbacks, without={"next_attempt_us"})
