@@ -33,6 +33,7 @@ from store.rows import (
     operation_row,
     payment_from,
     payment_row,
+    settled_operation_row,
 )
 
 CLAIM_SOURCE = "CLAIM"
@@ -117,7 +118,7 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
             }
         ],
         "operations": [
-            operation_row(change.operation)
+            settled_operation_row(change.operation)
             | {"expected_epoch": change.expected_epoch, "next_attempt_in_us": _later(change.next_attempt_s)}
             for change in settlement.operations
         ],

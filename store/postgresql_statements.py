@@ -21,7 +21,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import Part
-from store.rows import DERIVED_COLUMNS
+from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
 from store.spelling import Slots, assigned, columns_of, insert_from, kinds_of, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -198,11 +198,9 @@ DERIVED = Part.named({name: kinds_of(tables.payments)[name] for name in DERIVED_
 SETTLED_HISTORY = Part.of(tables.history, without={*_KEYS, "version", "recorded_time_us"})
 SETTLED: Mapping[str, Part] = MappingProxyType(
     {
-        "operations": Part.of(
-            tables.operations,
-            without={*_KEYS, "command_id", "claimed_time_us", "lease_until_us", "next_attempt_us"},
-            expected_epoch="bigint",
-            next_attempt_in_us="bigint",
+        "operations": Part.named(
+            {name: kinds_of(tables.operations)[name] for name in ("operation_id", *SETTLED_OPERATION_COLUMNS)}
+            | {"expected_epoch": "bigint", "next_attempt_in_us": "bigint"}
         ),
         "commands": Part.named({"command_id": "text", "state": "text", "reply": "bytea"}),
         "movements": Part.of(tables.movements, without=_KEYS),
@@ -286,8 +284,7 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
                 "last_send_us": f"greatest(o.last_send_us, {read['last_send_us']})",
                 "next_attempt_us": f"g.now_us + {read['next_attempt_in_us']}",
             }
-            kept = {"tenant_id", "operation_id", "command_id", "payment_id", "claimed_time_us"}
-            changed = columns_of(tables.operations, kept)
+            changed = (*SETTLED_OPERATION_COLUMNS, "lease_until_us", "next_attempt_us")
             update = (
                 f"UPDATE operations o SET {assigned(values, changed)} FROM {source} "
                 "WHERE o.tenant_id = $1 AND o.operation_id = ANY($4) AND o.operation_id = r.operation_id"
@@ -298,7 +295,8 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
                 "UPDATE commands c SET state = r.state, reply = CASE WHEN c.expired THEN NULL "
                 f"ELSE coalesce(c.reply, {read['reply']}) END, final_time_us = coalesce(c.final_time_us, "
                 f"CASE WHEN {among('r.state', FINAL_COMMAND_STATES)} THEN g.now_us END) "
-                f"FROM {source} WHERE c.tenant_id = $1 AND c.command_id = r.command_id AND c.payment_id = $2"
+                f"FROM {source} WHERE c.tenant_id = $1 AND c.command_id = r.command_id "
+                "AND c.payment_id = g.payment_id"
             )
             return {name: update}
         case "callback":
