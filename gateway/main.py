@@ -124,7 +124,8 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         exposition = _exposition(settings, metrics, worker)
         if exposition is not None:
             ending.push_async_callback(asyncio.to_thread, exposition.close)
-        gauges = asyncio.create_task(_keep_gauges(metrics, opened, accounts), name="gauges")
+        watching = _keep_gauges(metrics, opened, accounts, undecided_s=settings.engine.undecided_alarm_s)
+        gauges = asyncio.create_task(watching, name="gauges")
         ending.callback(gauges.cancel)
         await runtime.start()
         ending.push_async_callback(_land, runtime, settings.drain.grace_s)
@@ -219,7 +220,7 @@ def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exp
         raise AddressTaken(f"metrics.port: {why}") from None
 
 
-async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry) -> None:
+async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry, *, undecided_s: float) -> None:
     """Tell what only the database and the breakers know, until cancelled."""
     while True:
         for account in accounts.all():
@@ -227,6 +228,7 @@ async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistr
         try:
             unresolved = await opened.unresolved()
             metrics.unresolved(unresolved.live_by_state, unresolved.oldest_unknown_age_s, unresolved.callbacks_live)
+            metrics.undecided(await opened.undecided(older_than_s=undecided_s))
         except Unavailable:
             structlog.get_logger().warning("gauges are stale: the database does not answer")
         await asyncio.sleep(GAUGES_POLL_S)

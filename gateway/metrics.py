@@ -85,6 +85,11 @@ class Metrics:
         self._callbacks_live = Gauge(
             "obol_callbacks_live", "Callbacks in the inbox that have not come to rest.", registry=registry
         )
+        self._undecided = Gauge(
+            "obol_observations_undecided",
+            "Observations that a consumer has left undecided for longer than engine.undecided_alarm_s, at least.",
+            registry=registry,
+        )
         gauge("obol_build_info", "1, with the version.", "version")(version).set(1)
         ProcessCollector(registry=registry)
 
@@ -148,6 +153,10 @@ class Metrics:
             self._unresolved(state.value).set(live_by_state.get(state, 0))
         self._unresolved_age.set(oldest_unknown_age_s)
         self._callbacks_live.set(callbacks_live)
+
+    def undecided(self, observations: int) -> None:
+        """How many observations have waited too long for a consumer's word."""
+        self._undecided.set(observations)
 
     def _bounded(self, label: str, value: str) -> str:
         known = self._known.setdefault(label, set())

@@ -204,6 +204,11 @@ class DurableStore:
     async def unresolved(self) -> Unresolved:
         return await self._database.read(lambda connection: recovery.unresolved(connection, self._database.now()))
 
+    async def undecided(self, *, older_than_s: float) -> int:
+        return await self._database.read(
+            lambda connection: consumers.count_undecided(connection, self._database.now(), older_than_s)
+        )
+
     async def ping(self) -> None:
         """Answer, or raise Unavailable."""
         await self._database.read(_ping)

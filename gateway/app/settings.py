@@ -28,6 +28,7 @@ class EngineSettings:
     resend_age_s_max: float = 600.0
     key_window_margin_s: float = 600.0
     unresolved_alarm_s: float = 600.0
+    undecided_alarm_s: float = 3_600.0
     callback_batch: int = 32
     callback_wait_first_s: float = 1.0
     callback_wait_s_max: float = 300.0
