@@ -48,6 +48,8 @@ class Statement:
 
     text: str
     arguments: tuple[Any, ...] = ()
+    hot: bool = False
+    """Past SQLAlchemy: planned once for a connection, whatever the arguments."""
 
     @property
     def verb(self) -> str:
@@ -207,7 +209,9 @@ def _overheard(ledger: Ledger, connect: Callable[..., Any]) -> Callable[..., Any
     async def connected(*arguments: Any, **options: Any) -> asyncpg.Connection:
         driver: asyncpg.Connection = await connect(*arguments, **options)
         ledger.backends.append(driver)
-        driver.add_query_logger(lambda said: ledger.statements.append(Statement(said.query, tuple(said.args))))
+        driver.add_query_logger(
+            lambda said: ledger.statements.append(Statement(said.query, tuple(said.args), hot=True))
+        )
         return driver
 
     return connected

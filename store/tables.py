@@ -231,7 +231,8 @@ operations = Table(
     ),
     Index("ix_operations_payment", "tenant_id", "payment_id"),
     _partial("ix_operations_due", "next_attempt_us", where=LIVE_OPERATION),
-    _partial("ix_operations_live", "state", "claimed_time_us", where=LIVE_OPERATION),
+    # By time first: with the state first, this one would look as good for what is due as the index above.
+    _partial("ix_operations_live", "claimed_time_us", "state", where=LIVE_OPERATION),
 )
 
 movements = Table(
