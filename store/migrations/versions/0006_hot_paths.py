@@ -1,4 +1,4 @@
-"""What a payment pays for: one foreign key less on PostgreSQL, and an index that no other query can mistake for its own.
+"""What a payment pays for: a foreign key less on PostgreSQL, and an index that no query can mistake for another.
 
 PostgreSQL looks no payment up for a movement: settle writes the keys of the payment that it has locked. SQLite, where
 the look-up costs next to nothing and the key cannot be dropped alone, keeps it.
