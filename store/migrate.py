@@ -1,5 +1,8 @@
 """Bring a database's schema up to this release, or say where it stands.
 
+Where it stands is read without Alembic, which is loaded where a migration is due and not before: a gateway that starts
+on a current database is quick to come back.
+
 Every function takes the URL that `store.open_store` takes. A database may be newer than this release: a release and the
 one before it run side by side, so AHEAD is no reason to stop.
 """
@@ -11,11 +14,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, event, inspect, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -26,6 +25,9 @@ from store.sqlite_database import set_pragmas
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 BUSY_TIMEOUT_S = 30.0
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
 
 _ALONE = threading.Lock()
 """Alembic keeps the migration under way in module globals: within a process there can be one."""
@@ -58,20 +60,18 @@ async def current(url: str) -> str:
 
 async def check(url: str) -> Schema:
     """How the database compares with this release."""
-    script = ScriptDirectory.from_config(_config())
-    known = {revision.revision for revision in script.walk_revisions()}
+    known = revisions()
     revision = await current(url)
     if not revision:
         return Schema.EMPTY
     if revision not in known:
         return Schema.AHEAD
-    return Schema.CURRENT if revision == script.get_current_head() else Schema.BEHIND
+    return Schema.CURRENT if revision == known[-1] else Schema.BEHIND
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+def revisions() -> list[str]:
+    """This release's migrations in order: each file begins with its number, and follows the one before it."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("*_*.py"))
 
 
 def _upgrade_alone(url: str) -> None:
@@ -85,13 +85,19 @@ async def _upgrade_apart(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    config = _config()
+    from alembic import command  # noqa: PLC0415 - half a second of a start that needs no migration
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def _revision(connection: Connection) -> str:
-    return MigrationContext.configure(connection).get_current_revision() or ""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return ""
+    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) or ""  # noqa: S608 - a constant of ours
 
 
 @asynccontextmanager

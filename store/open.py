@@ -44,7 +44,8 @@ async def open_store(
     if parsed.drivername == "sqlite+aiosqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
-        await migrate.upgrade(url)
+        if await migrate.check(url) in (migrate.Schema.EMPTY, migrate.Schema.BEHIND):
+            await migrate.upgrade(url)
         return _open_sqlite(
             SqliteDatabase(
                 parsed,
