@@ -110,7 +110,9 @@ async def _scans(place: Place, statement: Statement) -> list[str]:
     arguments = connect_arguments(STATEMENT_S_MAX, STATEMENT_S_MAX)
     connection = await asyncpg.connect(host=place.host, database=place.database, user="postgres", **arguments)
     try:
-        said = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement.text}", *statement.arguments)
+        # As its pool plans it: once for all arguments, or for those that were given.
+        generic, given = (", GENERIC_PLAN", ()) if statement.hot else ("", statement.arguments)
+        said = await connection.fetchval(f"EXPLAIN (FORMAT JSON{generic}) {statement.text}", *given)
     finally:
         await connection.close()
     return list(_postgresql_scans(json.loads(said)[0]["Plan"]))

@@ -48,6 +48,8 @@ class Statement:
 
     text: str
     arguments: tuple[Any, ...] = ()
+    hot: bool = False
+    """Past SQLAlchemy: planned once for a connection, whatever the arguments."""
 
     @property
     def verb(self) -> str:
@@ -204,10 +206,13 @@ def _listener(ledger: Ledger) -> Callable[[Any, Any], None]:
 def _overheard(ledger: Ledger, connect: Callable[..., Any]) -> Callable[..., Any]:
     """asyncpg's `connect`, whose connections tell what is sent over them."""
 
+    def heard(said: Any) -> None:
+        ledger.statements.append(Statement(said.query, tuple(said.args), hot=True))
+
     async def connected(*arguments: Any, **options: Any) -> asyncpg.Connection:
         driver: asyncpg.Connection = await connect(*arguments, **options)
         ledger.backends.append(driver)
-        driver.add_query_logger(lambda said: ledger.statements.append(Statement(said.query, tuple(said.args))))
+        driver.add_query_logger(heard)
         return driver
 
     return connected

@@ -19,6 +19,7 @@ import uvloop
 import store.migrate
 from gateway.app.clock import SystemClock, new_id
 from gateway.app.runtime import Runtime
+from gateway.app.settings import EngineSettings
 from gateway.config import ConfigError, ProviderSection, Settings
 from gateway.domain.errors import Unavailable
 from gateway.domain.providers import AccountHealth
@@ -126,9 +127,7 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         exposition = _exposition(settings, metrics, worker)
         if exposition is not None:
             ending.push_async_callback(asyncio.to_thread, exposition.close)
-        gauges = asyncio.create_task(
-            _keep_gauges(metrics, opened, accounts, settings.engine.unresolved_alarm_s), name="gauges"
-        )
+        gauges = asyncio.create_task(_keep_gauges(metrics, opened, accounts, settings.engine), name="gauges")
         ending.callback(gauges.cancel)
         await runtime.start()
         ending.push_async_callback(_land, runtime, settings.drain.grace_s)
@@ -242,19 +241,20 @@ def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exp
         raise AddressTaken(f"metrics.port: {why}") from None
 
 
-async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry, alarm_s: float) -> None:
+async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistry, engine: EngineSettings) -> None:
     """Tell what only the database and the breakers know, until cancelled."""
     while True:
         for account in accounts.all():
             metrics.breaker(account.account_id, account.health)
         try:
-            unresolved = await opened.unresolved(alarmed_after_s=alarm_s)
+            unresolved = await opened.unresolved(alarmed_after_s=engine.unresolved_alarm_s)
             metrics.unresolved(
                 unresolved.live_by_state,
                 unresolved.oldest_unknown_age_s,
                 unresolved.callbacks_live,
                 unresolved.alarmed,
             )
+            metrics.undecided(await opened.undecided(older_than_s=engine.undecided_alarm_s))
         except Unavailable:
             structlog.get_logger().warning("gauges are stale: the database does not answer")
         await asyncio.sleep(GAUGES_POLL_S)

@@ -4,7 +4,8 @@ Implements `gateway.app.telemetry.Telemetry` and the edge's `RpcTelemetry`. Ever
 an exposition port of its own. Labels are bounded: a value that is too long, or one too many, is counted as OTHER.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from threading import Thread
 from types import MappingProxyType
 from wsgiref.simple_server import WSGIServer
@@ -35,14 +36,15 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._known: dict[str, set[str]] = {}
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        # Each gives the child of some label values. Finding one costs prometheus-client more than counting with it.
+        def counter(name: str, text: str, *labels: str) -> Callable[..., Counter]:
+            return cache(Counter(name, text, labels, registry=registry).labels)
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(name, text, labels, registry=registry)
+        def gauge(name: str, text: str, *labels: str) -> Callable[..., Gauge]:
+            return cache(Gauge(name, text, labels, registry=registry).labels)
 
-        def histogram(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=_LATENCY_S, registry=registry)
+        def histogram(name: str, text: str, *labels: str) -> Callable[..., Histogram]:
+            return cache(Histogram(name, text, labels, buckets=_LATENCY_S, registry=registry).labels)
 
         self._rpcs = counter("obol_rpcs_total", "Calls that have ended, streams included.", "rpc", "code")
         self._rpc_latency = histogram("obol_rpc_latency_seconds", "Duration of unary calls.", "rpc")
@@ -80,66 +82,77 @@ class Metrics:
         self._alarms = counter(
             "obol_unresolved_alarms_total", "Operations that were told of as unresolved too long.", "provider", "kind"
         )
-        self._alarmed = gauge("obol_unresolved_alarmed_operations", "Operations that are unresolved too long.")
-        self._unresolved_age = gauge("obol_unresolved_age_seconds", "Age of the oldest UNKNOWN operation.")
-        self._callbacks_live = gauge("obol_callbacks_live", "Callbacks in the inbox that have not come to rest.")
-        gauge("obol_build_info", "1, with the version.", "version").labels(version).set(1)
+        self._alarmed = Gauge(
+            "obol_unresolved_alarmed_operations", "Operations that are unresolved too long.", registry=registry
+        )
+        self._unresolved_age = Gauge(
+            "obol_unresolved_age_seconds", "Age of the oldest UNKNOWN operation.", registry=registry
+        )
+        self._callbacks_live = Gauge(
+            "obol_callbacks_live", "Callbacks in the inbox that have not come to rest.", registry=registry
+        )
+        self._undecided = Gauge(
+            "obol_observations_undecided",
+            "Observations that a consumer has left undecided for longer than engine.undecided_alarm_s, at least.",
+            registry=registry,
+        )
+        gauge("obol_build_info", "1, with the version.", "version")(version).set(1)
         ProcessCollector(registry=registry)
 
     # What the edge tells.
 
     def rpc_begun(self, rpc: str) -> None:
-        self._rpcs_under_way.labels(rpc).inc()
+        self._rpcs_under_way(rpc).inc()
 
     def rpc_ended(self, rpc: str, code: str, seconds: float | None) -> None:
-        self._rpcs_under_way.labels(rpc).dec()
-        self._rpcs.labels(rpc, code).inc()
+        self._rpcs_under_way(rpc).dec()
+        self._rpcs(rpc, code).inc()
         if seconds is not None:
-            self._rpc_latency.labels(rpc).observe(seconds)
+            self._rpc_latency(rpc).observe(seconds)
 
     # What the use cases and the engine tell.
 
     def attempt(self, provider: str, account_id: str, kind: str, outcome: str, seconds: float) -> None:
         if kind in _PAYMENT_CALLS:
-            self._attempts.labels(provider, account_id, kind).inc()
-        self._provider_latency.labels(provider, account_id, kind, self._bounded("outcome", outcome)).observe(seconds)
+            self._attempts(provider, account_id, kind).inc()
+        self._provider_latency(provider, account_id, kind, self._bounded("outcome", outcome)).observe(seconds)
 
     def command(self, provider: str, kind: str, state: str, reason: str) -> None:
-        self._commands.labels(provider, kind, state).inc()
+        self._commands(provider, kind, state).inc()
         if state == CommandState.SUCCEEDED:
-            self._successes.labels(provider, kind).inc()
+            self._successes(provider, kind).inc()
         elif state == CommandState.FAILED:
-            self._failures.labels(provider, kind, self._bounded("reason", reason)).inc()
+            self._failures(provider, kind, self._bounded("reason", reason)).inc()
 
     def replay(self, rpc: str) -> None:
-        self._replays.labels(rpc).inc()
+        self._replays(rpc).inc()
 
     def refusal(self, rpc: str, reason: str) -> None:
-        self._refusals.labels(rpc, self._bounded("refusal", reason)).inc()
+        self._refusals(rpc, self._bounded("refusal", reason)).inc()
 
     def recovery(self, provider: str, kind: str, result: str) -> None:
-        self._recoveries.labels(provider, kind, self._bounded("result", result)).inc()
+        self._recoveries(provider, kind, self._bounded("result", result)).inc()
 
     def lost_fence(self, kind: str) -> None:
-        self._fences.labels(kind).inc()
+        self._fences(kind).inc()
 
     def callback(self, provider: str, state: str) -> None:
-        self._callbacks.labels(self._bounded("provider", provider), state).inc()
+        self._callbacks(self._bounded("provider", provider), state).inc()
 
     def contradiction(self, provider: str, what: str) -> None:
-        self._contradictions.labels(provider, self._bounded("what", what)).inc()
+        self._contradictions(provider, self._bounded("what", what)).inc()
 
     def alarm(self, provider: str, kind: str) -> None:
-        self._alarms.labels(provider, kind).inc()
+        self._alarms(provider, kind).inc()
 
     def unmapped(self, provider: str, field: str) -> None:
-        self._unmapped.labels(provider, self._bounded("field", field)).inc()
+        self._unmapped(provider, self._bounded("field", field)).inc()
 
     # What the composition root and the providers tell.
 
     def breaker(self, account_id: str, health: AccountHealth) -> None:
         """An account's breaker is at `health`."""
-        self._breakers.labels(account_id).set(BREAKER_STATES[health])
+        self._breakers(account_id).set(BREAKER_STATES[health])
 
     def unresolved(
         self,
@@ -151,9 +164,13 @@ class Metrics:
         """What the database still has before it; a state that is not named has none."""
         self._alarmed.set(alarmed)
         for state in CommandState:
-            self._unresolved.labels(state.value).set(live_by_state.get(state, 0))
+            self._unresolved(state.value).set(live_by_state.get(state, 0))
         self._unresolved_age.set(oldest_unknown_age_s)
         self._callbacks_live.set(callbacks_live)
+
+    def undecided(self, observations: int) -> None:
+        """How many observations have waited too long for a consumer's word."""
+        self._undecided.set(observations)
 
     def _bounded(self, label: str, value: str) -> str:
         known = self._known.setdefault(label, set())

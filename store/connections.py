@@ -45,27 +45,27 @@ class Connections:
 
     async def fetch(self, statement: str, parameters: Sequence[Any]) -> list[asyncpg.Record]:
         """Every row of one statement, which commits by itself."""
-        async with self.take() as connection:
-            return await connection.fetch(statement, *parameters)
+        async with self._places:
+            connection = self._last_laid_back() or await self._open()
+            try:
+                rows: list[asyncpg.Record] = await connection.fetch(statement, *parameters)
+            except BaseException as error:
+                self._give_back(connection, error)
+                raise
+            self._lay_back(connection)
+            return rows
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection that nobody else uses. Raises Unavailable when none was free in time."""
-        async with self._places.take():
+        async with self._places:
             connection = self._last_laid_back() or await self._open()
             try:
                 yield connection
-            except asyncpg.OperatorInterventionError:
-                connection.terminate()  # out of time, or shut down
+            except BaseException as error:
+                self._give_back(connection, error)
                 raise
-            except asyncpg.PostgresError:
-                self._lay_back(connection)  # a refusal is an answer
-                raise
-            except BaseException:
-                connection.terminate()  # cancelled, late, lost: nobody knows what is still to come over it
-                raise
-            else:
-                self._lay_back(connection)
+            self._lay_back(connection)
 
     async def close(self) -> None:
         """Say goodbye on every idle connection; those in use are cut off when they come back."""
@@ -79,6 +79,13 @@ class Connections:
             if not connection.is_closed():
                 return connection
         return None
+
+    def _give_back(self, connection: asyncpg.Connection, error: BaseException) -> None:
+        """After `error`: a refusal is an answer; out of time, shut down, cancelled or lost is none."""
+        if isinstance(error, asyncpg.PostgresError) and not isinstance(error, asyncpg.OperatorInterventionError):
+            self._lay_back(connection)
+        else:
+            connection.terminate()  # nobody knows what is still to come over it
 
     def _lay_back(self, connection: asyncpg.Connection) -> None:
         if self._closed or connection.is_closed() or connection.is_in_transaction():

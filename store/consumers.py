@@ -7,6 +7,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.commands import Caller
 from gateway.domain.storage import AuditRecord, Consumer, Decision, DecisionOutcome
+from store.hot import microseconds
 from store.recovery import append_audit
 from store.rows import clean
 from store.tables import consumers, decisions, observation_log, observations
@@ -16,6 +17,10 @@ UNDECIDED_MAX = 10_000
 
 COUNTED_MAX = 50_000
 """How many log entries a count looks at: behind one that stays undecided, any number may be decided."""
+
+BEHIND_MAX = 100
+LOOKED_AT_MAX = 1_000
+"""Consumers that a count over all tenants looks at, and log entries of each: a metric must cost the same every time."""
 
 Now = ColumnElement[int]
 
@@ -120,6 +125,40 @@ def get_consumer(connection: Connection, now: Now, tenant_id: str, name: str) ->
         decided_through=through,
         oldest_undecided_age_s=0.0 if first is None else max(0, row.now_us - first[1]) / 1_000_000,
     )
+
+
+def count_undecided(connection: Connection, now: Now, older_than_s: float) -> int:
+    """Observations that some consumer has left without a word for so long, over all tenants; at least so many.
+
+    A consumer is behind by the first entry after where it stands: that one has no word, or it would stand further on.
+    """
+    before = now - microseconds(older_than_s)
+    log = observation_log.c
+    first_us = (
+        select(log.numbered_time_us)
+        .where(log.tenant_id == consumers.c.tenant_id, log.sequence > consumers.c.decided_through)
+        .order_by(log.sequence)
+        .limit(1)
+        .correlate(consumers)
+        .scalar_subquery()
+    )
+    mine = (consumers.c.tenant_id, consumers.c.name, consumers.c.decided_through)
+    behind = connection.execute(select(*mine).where(first_us <= before).limit(BEHIND_MAX)).all()
+    return sum(_undecided_since(connection, *row, before) for row in behind)
+
+
+def _undecided_since(connection: Connection, tenant_id: str, name: str, through: int, before: Now) -> int:
+    log = observation_log.c
+    window = (
+        select(log.observation_id, log.numbered_time_us)
+        .where(log.tenant_id == tenant_id, log.sequence > through)
+        .order_by(log.sequence)
+        .limit(LOOKED_AT_MAX)
+        .subquery()
+    )
+    old = window.c.numbered_time_us <= before
+    query = select(func.count()).where(old, ~_decided(tenant_id, name, window.c.observation_id))
+    return connection.scalar(query) or 0
 
 
 def _decided(tenant_id: str, name: str, observation_id: ColumnElement[str]) -> ColumnElement[bool]:

@@ -48,7 +48,7 @@ class Database(Protocol):
 
 
 class Places:
-    """As many places as a pool has connections, given out in the order of asking.
+    """As many places as a pool has connections, given out in the order of asking; held by `async with`.
 
     SQLAlchemy's own queue lets a task that gives a connection back take it again before those who wait: under load
     some then wait for ever.
@@ -58,17 +58,15 @@ class Places:
         self._free = asyncio.Semaphore(places)
         self._timeout_s = timeout_s
 
-    @asynccontextmanager
-    async def take(self) -> AsyncIterator[None]:
+    async def __aenter__(self) -> None:
         """Hold a place. Raises Unavailable when none was free in time."""
         if self._free.locked():
             await self._wait()
         else:
             await self._free.acquire()  # at once: no timer is paid for it
-        try:
-            yield
-        finally:
-            self._free.release()
+
+    async def __aexit__(self, *ended: object) -> None:
+        self._free.release()
 
     async def _wait(self) -> None:
         try:
@@ -119,8 +117,12 @@ async def persist(attempt: Callable[[], Awaitable[Result]], jitter: Callable[[],
     """
     for tries in range(TRIES_MAX):
         try:
-            async with edge():
-                return await attempt()
-        except Contended:
-            await asyncio.sleep(min(BACKOFF_S_MAX, BACKOFF_S * 2**tries) * jitter())
+            return await attempt()
+        except Exception as error:
+            ours = translated(error)
+            if not isinstance(ours, Contended):
+                if ours is error:
+                    raise
+                raise ours from error
+        await asyncio.sleep(min(BACKOFF_S_MAX, BACKOFF_S * 2**tries) * jitter())
     raise unavailable(f"database: {TRIES_MAX} tries lost against other transactions")

@@ -224,6 +224,11 @@ class DurableStore(DurableOperating):
             lambda connection: recovery.unresolved(connection, self._database.now(), alarmed_after_s=alarmed_after_s)
         )
 
+    async def undecided(self, *, older_than_s: float) -> int:
+        return await self._database.read(
+            lambda connection: consumers.count_undecided(connection, self._database.now(), older_than_s)
+        )
+
     async def ping(self) -> None:
         """Answer, or raise Unavailable."""
         await self._database.read(_ping)

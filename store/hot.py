@@ -33,6 +33,7 @@ from store.rows import (
     operation_row,
     payment_from,
     payment_row,
+    settled_operation_row,
 )
 
 CLAIM_SOURCE = "CLAIM"
@@ -117,7 +118,7 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
             }
         ],
         "operations": [
-            operation_row(change.operation)
+            settled_operation_row(change.operation)
             | {"expected_epoch": change.expected_epoch, "next_attempt_in_us": _later(change.next_attempt_s)}
             for change in settlement.operations
         ],
@@ -132,15 +133,17 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
     }
     if settlement.callback is not None:
         change = settlement.callback
-        parts["callback"] = {
-            "callback_id": change.callback_id,
-            "expected_epoch": change.expected_epoch,
-            "state": change.state.value,
-            "note": clean(change.note),
-            "tenant_id": change.tenant_id,
-            "payment_id": change.payment_id,
-            "next_attempt_in_us": _later(change.next_attempt_s),
-        }
+        parts["callback"] = [
+            {
+                "callback_id": change.callback_id,
+                "expected_epoch": change.expected_epoch,
+                "state": change.state.value,
+                "note": clean(change.note),
+                "tenant_id": change.tenant_id,
+                "payment_id": change.payment_id,
+                "next_attempt_in_us": _later(change.next_attempt_s),
+            }
+        ]
     if settlement.approval is not None:
         parts["approval"] = [approval_row(settlement.approval)]
     return {name: rows for name, rows in parts.items() if rows}

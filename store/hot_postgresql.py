@@ -1,7 +1,7 @@
 """The hot path on PostgreSQL: one statement, one round trip and one commit each, past SQLAlchemy."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -32,12 +32,11 @@ from store.hot import (
     why_not,
 )
 from store.postgresql_database import PostgresqlDatabase
+from store.postgresql_parts import ROWS_APART_MAX
 from store.records import audit_row, callback_row
 from store.rows import command_from, payment_from
 
 ORDER_TRIES_MAX = 3
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
 
 
 class PostgresqlHot:
@@ -65,25 +64,26 @@ class PostgresqlHot:
 
     async def settle(self, settlement: Settlement) -> SettleOutcome:
         parts = settled_parts(settlement)
-        statement = statements.settle(frozenset(parts.keys() & set(statements.SETTLED)))
         payment = settlement.payment
-        rows = await self._database.fetch(
-            statement,
-            (
-                _document(parts),
-                payment.tenant_id,
-                payment.payment_id,
-                settlement.expected_version,
-                [change.operation.operation_id for change in settlement.operations],
-            ),
-        )
+        given: list[Any] = [payment.tenant_id, payment.payment_id, settlement.expected_version]
+        given.append([change.operation.operation_id for change in settlement.operations])
+        given += statements.DERIVED.values(parts["payment"])
+        given += statements.SETTLED_HISTORY.values(parts["history"][0])
+        shape = []
+        for name, part in statements.SETTLED.items():
+            rows = parts.get(name, ())
+            shape.append(min(len(rows), ROWS_APART_MAX + 1))
+            if rows:
+                given += part.arguments(rows)
+        rows = await self._database.fetch(statements.settle(tuple(shape)), given)
         return SettleOutcome.APPLIED if rows else SettleOutcome.STALE
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
-        row = callback_row(callback)
-        body = row.pop("body")
-        document = _document({"callback": row, "audit": audit_row(audit)})
-        return bool(await self._database.fetch(statements.RECEIVE_CALLBACK, (document, body)))
+        given = (
+            *statements.CALLBACK.values(callback_row(callback)),
+            *statements.SETTLED["audit"].values(audit_row(audit)),
+        )
+        return bool(await self._database.fetch(statements.RECEIVE_CALLBACK, given))
 
     async def find_command(self, tenant_id: str, rpc: str, idempotency_key: str) -> Command | None:
         rows = await self._database.fetch(statements.FIND_COMMAND, (tenant_id, rpc, idempotency_key))
@@ -106,25 +106,32 @@ class PostgresqlHot:
         return due_from(operations, rows[0]["now_us"])
 
     async def _send_claim(self, claim: Claim) -> list[asyncpg.Record]:
-        refund = claim.refund is not None
-        document = _document(claim_rows(claim))
-        times = (microseconds(claim.lease_s), microseconds(claim.send_window_s))
-        if claim.payment is not None and not claim.reopen:
-            return await self._database.fetch(statements.claim_new_payment(refund=refund), (document, *times))
-        command = claim.command
-        guard = (
-            command.caller.tenant_id,
-            command.payment_id,
-            claim.expected_version,
-            exclusive_command(command),
-            *reserving(claim.operation),
-        )
-        statement = (
-            statements.claim_again(refund=refund, routed=claim.payment is not None)
-            if claim.reopen
-            else statements.claim_existing_payment(refund=refund)
-        )
-        return await self._database.fetch(statement, (document, *times, *guard))
+        rows = claim_rows(claim)
+        refund, payment = rows.get("refund"), rows.get("payment")
+        given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
+        if payment is not None and not claim.reopen:
+            given += statements.OPERATION.values(rows["operation"])
+            given += statements.COMMAND.values(rows["command"])
+            given += statements.PAYMENT.values(payment)
+            statement = statements.claim_new_payment(refund=refund is not None)
+        else:
+            command = claim.command
+            given += (command.caller.tenant_id, command.payment_id, claim.expected_version)
+            given += (exclusive_command(command), *reserving(claim.operation))
+            if claim.reopen:
+                given += statements.AGAIN.values(rows["operation"])
+                given += statements.ATTEMPT.values(rows["command"])
+                statement = statements.claim_again(refund=refund is not None, routed=payment is not None)
+            else:
+                given += statements.OPERATION.values(rows["operation"])
+                given += statements.FURTHER.values(rows["command"])
+                statement = statements.claim_existing_payment(refund=refund is not None)
+        given += statements.HISTORY.values(rows["history"])
+        if refund is not None:
+            given += statements.REFUND.values(refund)
+        if claim.reopen and payment is not None:
+            given += statements.ROUTE.values(payment)
+        return await self._database.fetch(statement, given)
 
     async def _why_not(self, claim: Claim) -> ClaimOutcome:
         """A claim found its guard or its key against it: a new statement sees which, the key first."""
@@ -152,10 +159,6 @@ def _claimed(claim: Claim, row: asyncpg.Record) -> Claimed:
         lease_until_us=now_us + microseconds(claim.lease_s),
         last_send_us=now_us + microseconds(claim.send_window_s),
     )
-
-
-def _document(parts: Mapping[str, Any]) -> str:
-    return _ENCODER.encode(parts)
 
 
 def _order_is_taken(defect: Internal) -> bool:

@@ -203,8 +203,7 @@ class SqliteHot:
             timed = row | key | {"next_attempt_us": _after(now_us, row["next_attempt_in_us"])}
             if not _changed(driver, statements.SETTLE_OPERATION, timed):
                 raise UndoneError((SettleOutcome.STALE, 0))
-        if "callback" in parts:
-            row = parts["callback"]
+        for row in parts.get("callback", ()):
             timed = row | {"next_attempt_us": _after(now_us, row["next_attempt_in_us"])}
             if not _changed(driver, statements.SETTLE_CALLBACK, timed):
                 raise UndoneError((SettleOutcome.STALE, 0))

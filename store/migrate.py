@@ -1,5 +1,8 @@
 """Bring a database's schema up to this release, or say where it stands.
 
+Where it stands is read without Alembic, which is loaded where a migration is due and not before: a gateway that starts
+on a current database is quick to come back.
+
 Every function takes the URL that `store.open_store` takes. A database may be newer than this release: a release and the
 one before it run side by side, so AHEAD is no reason to stop, and no reason to migrate either. Migrations only add; one
 that takes something away writes the number of the oldest revision whose code can live with it into the counter
@@ -13,11 +16,7 @@ from contextlib import asynccontextmanager
 from enum import StrEnum
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, make_url, select, text
+from sqlalchemy import Connection, event, inspect, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -40,6 +39,9 @@ BEYOND_WORDS = (
     "the database's schema is not for this release: a later one took away what this one needs, or something else made "
     "it. Start the release that migrated it, or restore the backup from before"
 )
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
 
 _ALONE = threading.Lock()
 """Alembic keeps the migration under way in module globals: within a process there can be one."""
@@ -87,23 +89,21 @@ async def check(url: str) -> Schema:
 
 
 def _compare(connection: Connection) -> Schema:
-    script = ScriptDirectory.from_config(_config())
-    revision, head = _revision(connection), script.get_current_head() or ""
+    known, revision = revisions(), _revision(connection)
     if not revision:
         return Schema.EMPTY
-    if revision in {known.revision for known in script.walk_revisions()}:
-        return Schema.CURRENT if revision == head else Schema.BEHIND
+    if revision in known:
+        return Schema.CURRENT if revision == known[-1] else Schema.BEHIND
     # Revisions are numbers that rise: what is unknown and not higher was made by nobody of this line.
-    if not revision.isdecimal() or int(revision) <= int(head):
+    if not revision.isdecimal() or int(revision) <= int(known[-1]):
         return Schema.BEYOND
     floor = connection.execute(select(counters.c.value).where(counters.c.name == SCHEMA_FLOOR)).scalar_one_or_none()
-    return Schema.AHEAD if floor is None or floor <= int(head) else Schema.BEYOND
+    return Schema.AHEAD if floor is None or floor <= int(known[-1]) else Schema.BEYOND
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
+def revisions() -> list[str]:
+    """This release's migrations in order: each file begins with its number, and follows the one before it."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("*_*.py"))
 
 
 def _upgrade_alone(url: str) -> None:
@@ -125,13 +125,19 @@ def _upgrade(connection: Connection) -> None:
         return
     if schema is Schema.BEYOND:
         raise SchemaBeyond(BEYOND_WORDS)
-    config = _config()
+    from alembic import command  # noqa: PLC0415 - half a second of a start that needs no migration
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def _revision(connection: Connection) -> str:
-    return MigrationContext.configure(connection).get_current_revision() or ""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return ""
+    return connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) or ""  # noqa: S608 - a constant of ours
 
 
 @asynccontextmanager

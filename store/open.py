@@ -52,7 +52,8 @@ async def open_store(
     if parsed.drivername == "sqlite+aiosqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
-        await migrate.upgrade(url)
+        if await migrate.check(url) is not migrate.Schema.CURRENT:
+            await migrate.upgrade(url)
         steady = SteadyClock()
         file = SqliteDatabase(
             parsed,

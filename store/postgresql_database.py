@@ -68,7 +68,7 @@ class PostgresqlDatabase:
         """A unit in a transaction, done again where another transaction won."""
 
         async def attempt() -> Result:
-            async with self.units.places.take(), self.units.engine.begin() as connection:
+            async with self.units.places, self.units.engine.begin() as connection:
                 return await connection.run_sync(unit)
 
         return await persist(attempt, self._jitter)
@@ -77,7 +77,7 @@ class PostgresqlDatabase:
         """A unit that writes nothing: each statement is a round trip, and no transaction is paid for."""
 
         async def attempt() -> Result:
-            async with self.units.places.take(), self.units.autocommit.connect() as connection:
+            async with self.units.places, self.units.autocommit.connect() as connection:
                 return await connection.run_sync(unit)
 
         return await persist(attempt, self._jitter)

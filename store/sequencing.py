@@ -16,25 +16,24 @@ _ANYTHING = "SELECT EXISTS (SELECT FROM observation_outbox) AS waiting"
 
 _LOCK = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM counters WHERE name = '{COUNTER}' FOR UPDATE"
 
+# A batch is taken away by where its rows lie: compared by key, each of it would be held against all of it. It is found
+# along the index, which sheds the entries of rows that are gone as new ones come; the table sheds them when it is
+# vacuumed. No tenant's name is empty.
 _NUMBER = f"""
 WITH batch AS MATERIALIZED (
-  DELETE FROM observation_outbox WHERE (tenant_id, payment_id, version, ordinal) IN (
-    SELECT tenant_id, payment_id, version, ordinal FROM observation_outbox
-    ORDER BY payment_id, version, ordinal LIMIT {BATCH_MAX})
+  DELETE FROM observation_outbox WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM observation_outbox WHERE tenant_id > '' ORDER BY payment_id, version, ordinal LIMIT {BATCH_MAX}))
   RETURNING tenant_id, payment_id, version, ordinal, observation_id),
-counter AS MATERIALIZED (SELECT value FROM counters WHERE name = '{COUNTER}'),
-numbered AS MATERIALIZED (
-  SELECT tenant_id, observation_id,
-    counter.value + row_number() OVER (ORDER BY payment_id, version, ordinal) AS sequence FROM batch, counter),
+placed AS MATERIALIZED (
+  SELECT tenant_id, observation_id, row_number() OVER (ORDER BY payment_id, version, ordinal) AS place FROM batch),
+size AS MATERIALIZED (SELECT count(*) AS numbered FROM placed),
+counted AS (
+  UPDATE counters SET value = value + numbered FROM size WHERE name = '{COUNTER}' AND numbered > 0
+  RETURNING numbered, value AS last),
 logged AS (
   INSERT INTO observation_log (sequence, tenant_id, observation_id, numbered_time_us)
-  SELECT sequence, tenant_id, observation_id, {NOW_US} FROM numbered ORDER BY sequence),
-counted AS (
-  UPDATE counters SET value = value + (SELECT count(*) FROM numbered)
-  WHERE name = '{COUNTER}' AND EXISTS (SELECT FROM numbered)),
-run AS MATERIALIZED (
-  SELECT (SELECT count(*) FROM numbered) AS numbered, value + (SELECT count(*) FROM numbered) AS last FROM counter)
-SELECT numbered, last, CASE WHEN numbered > 0 THEN pg_notify('{CHANNEL}', last::text) END FROM run
+  SELECT last - numbered + place, tenant_id, observation_id, {NOW_US} FROM placed, counted ORDER BY place)
+SELECT numbered, last, pg_notify('{CHANNEL}', last::text) FROM counted
 """  # noqa: S608 - constants of ours
 
 
@@ -46,7 +45,7 @@ class Numbered(NamedTuple):
 
 
 async def number_observations(database: PostgresqlDatabase) -> Numbered | None:
-    """Run the sequencer once; None where nothing waits.
+    """Run the sequencer once; None where it found nothing, or another one was first.
 
     Whether anything waits is asked without the lock, so that idle sequencers do not queue for it.
     """
@@ -54,7 +53,7 @@ async def number_observations(database: PostgresqlDatabase) -> Numbered | None:
     return await database.converse(_number) if found[0]["waiting"] else None
 
 
-async def _number(connection: asyncpg.Connection) -> Numbered:
+async def _number(connection: asyncpg.Connection) -> Numbered | None:
     """Lock, number and commit; the notification is delivered with the commit, and only then.
 
     The counter's row is locked first and the numbering is a new statement: it sees everything that the holder before
@@ -62,6 +61,6 @@ async def _number(connection: asyncpg.Connection) -> Numbered:
     payment's versions commit in order, so that a payment's order is kept.
     """
     await connection.execute(_LOCK)
-    (run,) = await connection.fetch(_NUMBER)
+    run = await connection.fetchrow(_NUMBER)
     await connection.execute("COMMIT")
-    return Numbered(run["numbered"], run["last"])
+    return None if run is None else Numbered(run["numbered"], run["last"])

@@ -36,32 +36,42 @@ def replacing(table: Table) -> str:
     return f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {changes}"
 
 
-def record(table: Table) -> str:
-    """PostgreSQL: a column definition list for `jsonb_to_record` and `jsonb_to_recordset`; bytes travel as hex."""
-    return ", ".join(f"{column.name} {_json_type(column.type)}" for column in table.columns)
+class Slots:
+    """PostgreSQL: numbers a statement's parameters in the order in which they are named, each with its type."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def one(self, kind: str) -> str:
+        """The next parameter, of an SQL type."""
+        self._last += 1
+        return f"${self._last}::{kind}"
+
+    def row(self, kinds: Mapping[str, str]) -> dict[str, str]:
+        """A parameter for each column."""
+        return {name: self.one(kind) for name, kind in kinds.items()}
 
 
-def insert_from(
-    table: Table, source: str, *, alias: str = "r", given: Mapping[str, str] | None = None, suffix: str = ""
-) -> str:
-    """PostgreSQL: `INSERT … SELECT … FROM source`, each column from `alias` unless `given` says another expression."""
-    given = given or {}
-    values = (given.get(column.name) or _read(alias, column.name, column.type) for column in table.columns)
-    return (
-        f"INSERT INTO {table.name} ({', '.join(columns_of(table))}) SELECT {', '.join(values)} FROM {source} {suffix}"
-    )
+def kinds_of(table: Table, without: Iterable[str] = ()) -> dict[str, str]:
+    """PostgreSQL: the SQL types of the table's columns, in order."""
+    return {name: _kind(table.columns[name].type) for name in columns_of(table, without)}
 
 
-def assign_from(table: Table, names: Iterable[str], alias: str = "r") -> str:
-    """PostgreSQL: `a = r.a, b = r.b` for an UPDATE."""
-    return ", ".join(f"{name} = {_read(alias, name, table.columns[name].type)}" for name in names)
+def insert_from(values: Mapping[str, str], table: Table, source: str = "", *, suffix: str = "") -> str:
+    """PostgreSQL: `INSERT … SELECT … FROM source`, an expression for each column."""
+    chosen = ", ".join(values[name] for name in columns_of(table))
+    origin = f"FROM {source} " if source else ""
+    return f"INSERT INTO {table.name} ({', '.join(columns_of(table))}) SELECT {chosen} {origin}{suffix}"
 
 
-def _json_type(kind: TypeEngine[object]) -> str:
+def assigned(values: Mapping[str, str], names: Iterable[str]) -> str:
+    """`a = …, b = …` for an UPDATE."""
+    return ", ".join(f"{name} = {values[name]}" for name in names)
+
+
+def _kind(kind: TypeEngine[object]) -> str:
     if isinstance(kind, Boolean):
         return "boolean"
+    if isinstance(kind, LargeBinary):
+        return "bytea"
     return "bigint" if isinstance(kind, Integer) else "text"
-
-
-def _read(alias: str, name: str, kind: TypeEngine[object]) -> str:
-    return f"decode({alias}.{name}, 'hex')" if isinstance(kind, LargeBinary) else f"{alias}.{name}"

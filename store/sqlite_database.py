@@ -122,7 +122,7 @@ class SqliteDatabase:
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         """A place among the readers, for a bounded time."""
-        async with edge(), asyncio.timeout(self._wait_s_max), self._places.take():
+        async with edge(), asyncio.timeout(self._wait_s_max), self._places:
             yield
 
     def now(self) -> ColumnElement[int]:

@@ -11,7 +11,7 @@ from sqlalchemy import LargeBinary, Table
 from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
-from store.rows import DERIVED_COLUMNS
+from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
 from store.spelling import columns_of, named_assignments, named_insert, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -64,10 +64,7 @@ SETTLE_PAYMENT = (
     f"CASE WHEN {among(':state', ORDER_GIVEN_UP_STATES)} THEN NULL ELSE unique_order_reference END "
     "WHERE tenant_id = :tenant_id AND payment_id = :payment_id AND version = :expected_version"
 )
-_SETTLED_OPERATION = columns_of(
-    tables.operations,
-    {"tenant_id", "operation_id", "command_id", "payment_id", "claimed_time_us", "lease_until_us", "last_send_us"},
-)
+_SETTLED_OPERATION = ("next_attempt_us", *(name for name in SETTLED_OPERATION_COLUMNS if name != "last_send_us"))
 SETTLE_OPERATION = (
     # The last possible send never moves back: what absence means is counted from it.
     f"UPDATE operations SET {named_assignments(_SETTLED_OPERATION)}, lease_until_us = NULL, last_send_us = "

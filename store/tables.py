@@ -5,7 +5,8 @@ JSON in TEXT columns, escaped to ASCII by `store.rows`: what was kept comes back
 engines, which JSONB does not promise. Every key but the inbox's and the log's leads with `tenant_id`.
 
 Foreign keys hold the live rows together. History and observations pay for none at each insert: claim and settle write
-them from the payment that they have locked.
+them from the payment that they have locked. Nor do movements on PostgreSQL, where a look-up and a lock for each were a
+thirtieth of what the database does for a payment: there settle writes the locked payment's own keys into them.
 
 Payments, commands, operations, movements and refunds are the live rows; `history`, `observations`, `observation_log`,
 `decisions`, `evidence` and `audit` are only ever added to (`store.append_only`).
@@ -111,6 +112,12 @@ def _partial(name: str, *columns: Any, where: str, unique: bool = False) -> Inde
 
 def _of_payment() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["tenant_id", "payment_id"], ["payments.tenant_id", "payments.payment_id"])
+
+
+def _of_locked_payment() -> ForeignKeyConstraint:
+    """Where PostgreSQL's one writer takes the keys from the payment that it has locked, the key is not looked up."""
+    constraint: ForeignKeyConstraint = _of_payment().ddl_if(dialect="sqlite")
+    return constraint
 
 
 payments = Table(
@@ -224,7 +231,8 @@ operations = Table(
     ),
     Index("ix_operations_payment", "tenant_id", "payment_id"),
     _partial("ix_operations_due", "next_attempt_us", where=LIVE_OPERATION),
-    _partial("ix_operations_live", "state", "claimed_time_us", where=LIVE_OPERATION),
+    # By time first: with the state first, this one would look as good for what is due as the index above.
+    _partial("ix_operations_live", "claimed_time_us", "state", where=LIVE_OPERATION),
 )
 
 movements = Table(
@@ -239,7 +247,7 @@ movements = Table(
     PrimaryKeyConstraint("tenant_id", "payment_id", "account_id", "kind", "provider_movement_id"),
     # One movement belongs to one payment: money is not counted twice.
     UniqueConstraint("tenant_id", "account_id", "kind", "provider_movement_id"),
-    _of_payment(),
+    _of_locked_payment(),
     _known("kind", MovementKind),
     _known("status", MovementStatus),
     *_sound(not_negative=("amount_minor",)),

@@ -56,7 +56,7 @@ def announce(
     """The observations of one settle, in order; empty where nothing changed that Billing could care about."""
     payment = change.after
     said = [*_of_commands(change), *_of_refunds(change), *_of_disputes(change), *_of_contradictions(change)]
-    if _payment_changed(change) and not any(each.kind is ObservationKind.COMMAND_CONCLUDED for each in said):
+    if not any(each.kind is ObservationKind.COMMAND_CONCLUDED for each in said) and _payment_changed(change):
         command = next((c for c in change.commands if _moved(c, change.aggregate)), None)
         said.insert(0, _Said(ObservationKind.PAYMENT_CHANGED, command, decline=payment.decline))
     return tuple(

@@ -5,7 +5,7 @@ import random
 import time
 from typing import Protocol
 
-import uuid_utils.compat
+import uuid_utils
 
 
 class Clock(Protocol):
@@ -48,7 +48,7 @@ def _clock_through_sleep() -> float:
 
 def new_id(prefix: str) -> str:
     """`prefix` and a UUIDv7 in hex: unique, and ordered by time within a millisecond."""
-    return f"{prefix}_{uuid_utils.compat.uuid7().hex}"
+    return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 
 def jitter(seconds: float) -> float:

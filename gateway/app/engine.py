@@ -204,9 +204,11 @@ def held_after(plan: Plan, claimed: Claimed) -> Held:
         next_attempt_us=claimed.lease_until_us,
         last_send_us=claimed.last_send_us,
     )
-    command = replace(plan.command, state=CommandState.SENDING)
+    command = plan.command
     if plan.payment is not None:
-        payment = replace(plan.payment, version=claimed.version)
+        payment = plan.payment
+        if payment.version != claimed.version:
+            payment = replace(payment, version=claimed.version)
         return Held(operation, command.caller, Aggregate(payment, (command,), (operation,), ()))
     base = _base(plan)
     if claimed.version != base.payment.version + 1 or plan.reopen:

@@ -27,6 +27,7 @@ _METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CARD_SEPARATORS = re.compile(r"[\s.-]")
 _CARD_NUMBER = re.compile(r"\d{13,19}")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def request_hash(request: CommandRequest) -> bytes:
         for item in fields(request)
         if item.name != "idempotency_key"
     }
-    canonical = json.dumps([type(request).__name__, wish], sort_keys=True, separators=(",", ":"), default=str)
+    canonical = _CANONICAL.encode([type(request).__name__, wish])
     return hashlib.sha256(canonical.encode()).digest()
 
 

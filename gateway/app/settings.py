@@ -31,6 +31,7 @@ class EngineSettings:
     stuck_action_s: float = 24 * 3600.0
     stuck_processing_s: float = 3 * 24 * 3600.0
     stuck_hold_s: float = 5 * 24 * 3600.0
+    undecided_alarm_s: float = 3_600.0
     callback_batch: int = 32
     callback_wait_first_s: float = 1.0
     callback_wait_s_max: float = 300.0

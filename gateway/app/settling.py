@@ -7,6 +7,7 @@ refuses it when the payment has moved on; then the aggregate is read again and t
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.app.announcing import Change, announce
 from gateway.app.clock import new_id
@@ -78,10 +79,10 @@ def settlement_of(
     facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
     judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
     operations = [each.after for each in judged]
-    after = _payment_after(before, facts, operations, lesson, now_us)
-    refunds = _refunds_after(aggregate, after, operations, now_us)
     commands = _commands_after(aggregate.commands, operations)
-    after = _with_latest(after, commands, operations)
+    latest = _latest_of(commands, operations) or before.latest_command
+    after = _payment_after(before, facts, operations, latest, lesson, now_us)
+    refunds = _refunds_after(aggregate, after, operations, now_us)
 
     moved = [each for each in judged if each.before.state is not each.after.state]
     change = Change(before, after, aggregate, tuple(commands), tuple(operations), tuple(refunds), lesson.contradiction)
@@ -136,11 +137,12 @@ def _judge(operation: Operation, facts: Facts, aggregate: Aggregate, lesson: Les
         state, decline = own.state, own.decline
     else:
         state, decline = operation.state, operation.decline
-    after = operation
-    if (sent, failure, result_id) != (operation.sent, operation.failure, operation.provider_result_id):
-        after = replace(operation, sent=sent, failure=failure, provider_result_id=result_id)
-    after = _moved_to(after, state, decline)
-    return _Judged(operation, _with_provider_ids(after, facts, lesson))
+    after: dict[str, Any] = {"sent": sent, "failure": failure, "provider_result_id": result_id}
+    after |= _moved_to(operation, state, decline)
+    after |= _provider_ids(operation, result_id, facts, lesson)
+    # One copy, and only of what differs: most operations of a payment stay as they are.
+    changed = {name: value for name, value in after.items() if value != getattr(operation, name)}
+    return _Judged(operation, replace(operation, **changed) if changed else operation)
 
 
 def _is_ours_to_write(each: _Judged) -> bool:
@@ -149,16 +151,16 @@ def _is_ours_to_write(each: _Judged) -> bool:
     return moved or (each.before != each.after and each.before.lease_until_us is None)
 
 
-def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> Operation:
-    """Take the edge if there is one."""
+def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> dict[str, Any]:
+    """What taking the edge changes, if there is one."""
     taken_back = state is CommandState.REVERSED
     state = _reached(operation.state, state)
     if taken_back and state is CommandState.FAILED:
         decline = TAKEN_BACK
     if state is operation.state:
-        return operation
+        return {}
     reserved = operation.reserved_minor if state in RESERVING_STATES else 0
-    return replace(operation, state=state, decline=decline, reserved_minor=reserved)
+    return {"state": state, "decline": decline, "reserved_minor": reserved}
 
 
 def _reached(before: CommandState, said: CommandState) -> CommandState:
@@ -174,17 +176,29 @@ def _reached(before: CommandState, said: CommandState) -> CommandState:
     return said if said in COMMAND_EDGES[before] else before
 
 
-def _with_provider_ids(operation: Operation, facts: Facts, lesson: Lesson) -> Operation:
-    kind = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}.get(operation.kind)
+_MOVED_BY = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
+
+
+def _provider_ids(operation: Operation, result_id: str | None, facts: Facts, lesson: Lesson) -> dict[str, Any]:
+    """The provider's names for what the operation made and for what it is about, where they are learned now."""
+    learned: dict[str, Any] = {}
+    kind = _MOVED_BY.get(operation.kind)
     movement = own_movement(operation, facts, kind) if kind else None
-    if movement is not None and operation.provider_result_id is None:
-        operation = replace(operation, provider_result_id=movement.provider_movement_id)
+    if movement is not None and result_id is None:
+        learned["provider_result_id"] = movement.provider_movement_id
     if lesson.snapshot and operation.provider_payment_id is None and operation.account_id == lesson.snapshot.account_id:
-        operation = replace(operation, provider_payment_id=lesson.snapshot.provider_payment_id)
-    return operation
+        learned["provider_payment_id"] = lesson.snapshot.provider_payment_id
+    return learned
 
 
-def _payment_after(before: Payment, facts: Facts, operations: list[Operation], lesson: Lesson, now_us: int) -> Payment:
+def _payment_after(
+    before: Payment,
+    facts: Facts,
+    operations: list[Operation],
+    latest: LatestCommand | None,
+    lesson: Lesson,
+    now_us: int,
+) -> Payment:
     entry = [operation.state for operation in operations if operation.kind in ENTRY_KINDS]
     state = derive_payment_state(facts, entry)
     reserving = [operation for operation in operations if operation.state in RESERVING_STATES]
@@ -205,6 +219,7 @@ def _payment_after(before: Payment, facts: Facts, operations: list[Operation], l
         busy_command_id=before.busy_command_id if before.busy_command_id in busy else None,
         next_action=next_action if state is PaymentState.REQUIRES_ACTION else None,
         decline=_decline_of(facts, operations) if state is PaymentState.FAILED else None,
+        latest_command=latest,
     )
 
 
@@ -289,7 +304,7 @@ def _commands_after(commands: Iterable[Command], operations: list[Operation]) ->
     return after
 
 
-def _with_latest(payment: Payment, commands: list[Command], operations: list[Operation]) -> Payment:
+def _latest_of(commands: list[Command], operations: list[Operation]) -> LatestCommand | None:
     """The command axis: the newest command, whoever taught us what.
 
     Newest by its claim, which the database's clock told: gateways' own clocks may be minutes apart.
@@ -297,11 +312,8 @@ def _with_latest(payment: Payment, commands: list[Command], operations: list[Ope
     claimed = {operation.command_id: operation.claimed_time_us for operation in operations}
     command = max(commands, key=lambda each: (claimed.get(each.command_id, 0), each.command_id), default=None)
     if command is None:
-        return payment
-    return replace(
-        payment,
-        latest_command=LatestCommand(command.command_id, command.kind, command.state, decline_of(command, operations)),
-    )
+        return None
+    return LatestCommand(command.command_id, command.kind, command.state, decline_of(command, operations))
 
 
 def decline_of(command: Command, operations: Iterable[Operation]) -> Decline | None:

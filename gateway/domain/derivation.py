@@ -5,6 +5,7 @@ only), CANCELLED, EXPIRED, AUTHORIZED, PROCESSING, REQUIRES_ACTION, FAILED, CREA
 taken back, a hold that was let go) tells the state until a later try at the open object is under way.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -40,19 +41,23 @@ class MoneySums:
 
 def derive_sums(facts: Facts) -> MoneySums:
     """The amounts of a payment; every one is a sum of movements."""
-    total = facts.total_minor
+    totals: dict[tuple[MovementKind, MovementStatus], int] = defaultdict(int)
+    for movement in facts.movements:
+        totals[movement.kind, movement.status] += movement.amount_minor
     kind, status = MovementKind, MovementStatus
-    closed_minor = total(kind.AUTHORIZATION, status.EXPIRED, status.RELEASED)
-    used_up_minor = max(0, total(kind.CAPTURE, status.REVERSED) - closed_minor)
+    held_minor = totals[kind.AUTHORIZATION, status.SUCCEEDED]
+    closed_minor = totals[kind.AUTHORIZATION, status.EXPIRED] + totals[kind.AUTHORIZATION, status.RELEASED]
+    used_up_minor = max(0, totals[kind.CAPTURE, status.REVERSED] - closed_minor)
+    refund_pending_minor = totals[kind.REFUND, status.PENDING]
     return MoneySums(
-        authorized_minor=total(kind.AUTHORIZATION, status.SUCCEEDED, status.EXPIRED, status.RELEASED),
-        authorized_open_minor=max(0, total(kind.AUTHORIZATION, status.SUCCEEDED) - used_up_minor),
-        captured_minor=total(kind.CAPTURE, status.SUCCEEDED),
-        capture_pending_minor=total(kind.CAPTURE, status.PENDING),
-        refunded_minor=total(kind.REFUND, status.SUCCEEDED, status.PENDING),
-        refund_pending_minor=total(kind.REFUND, status.PENDING),
-        disputed_minor=total(kind.DISPUTE, status.OPEN, status.LOST),
-        fee_minor=total(kind.FEE, status.SUCCEEDED),
+        authorized_minor=held_minor + closed_minor,
+        authorized_open_minor=max(0, held_minor - used_up_minor),
+        captured_minor=totals[kind.CAPTURE, status.SUCCEEDED],
+        capture_pending_minor=totals[kind.CAPTURE, status.PENDING],
+        refunded_minor=totals[kind.REFUND, status.SUCCEEDED] + refund_pending_minor,
+        refund_pending_minor=refund_pending_minor,
+        disputed_minor=totals[kind.DISPUTE, status.OPEN] + totals[kind.DISPUTE, status.LOST],
+        fee_minor=totals[kind.FEE, status.SUCCEEDED],
     )
 
 

@@ -234,6 +234,7 @@ async def test_the_exposition_has_the_names_that_operators_look_for(gateway: Gat
         'obol_idempotency_replays_total{rpc="CreatePayment"} 1.0',
         'obol_breaker_state{account_id="acct_main"} 0.0',
         "obol_unresolved_age_seconds 0.0",
+        "obol_observations_undecided 0.0",
         'obol_unresolved_operations{state="UNKNOWN"} 0.0',
         "obol_provider_latency_seconds_bucket",
     ):

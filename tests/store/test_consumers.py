@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from gateway.domain.storage import Consumer, Decision, DecisionOutcome, Store
+from store import consumers
 from tests.store import making
 from tests.store.acting import captured
 from tests.store.looking import census, value
@@ -109,3 +111,33 @@ async def test_undecided_is_counted_up_to_a_bound(store: Store, monkeypatch: pyt
     await observations(store, 4)
     await store.ensure_consumer(making.TENANT, "billing")
     assert (await stand(store)).undecided == 2
+
+
+async def test_what_stays_undecided_past_an_age_is_counted_over_all_tenants(store: Store) -> None:
+    """Each consumer's own, of whatever tenant; not what it decided, nor what is young, and nobody's who keeps up."""
+    assert await store.undecided(older_than_s=0) == 0
+    one, two, three = await observations(store, 3)
+    assert await store.undecided(older_than_s=0) == 0  # nobody has said that he listens
+    await say(store, Decision(two, True))
+    await store.decide(making.CALLER, "ledger", [Decision(each, True) for each in (one, two, three)], making.audit())
+    assert await store.undecided(older_than_s=0) == 2
+    assert await store.undecided(older_than_s=3_600) == 0
+    other = replace(making.CALLER, tenant_id="tenant-b")
+    claim = making.create_claim(making.payment(other), caller=other)
+    await store.settle(making.settlement_of(claim, await store.claim(claim)))
+    await store.number_observations()
+    await store.ensure_consumer(other.tenant_id, "billing")
+    assert await store.undecided(older_than_s=0) == 3
+    await say(store, Decision(one, False, "no"), Decision(three, True))
+    assert await store.undecided(older_than_s=0) == 1
+
+
+async def test_a_count_of_the_undecided_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind an entry that stays undecided, so many more are looked at and no more."""
+    monkeypatch.setattr(consumers, "LOOKED_AT_MAX", 2)
+    await observations(store, 4)
+    await store.ensure_consumer(making.TENANT, "billing")
+    await store.ensure_consumer(making.TENANT, "ledger")
+    assert await store.undecided(older_than_s=0) == 4
+    monkeypatch.setattr(consumers, "BEHIND_MAX", 1)
+    assert await store.undecided(older_than_s=0) == 2

@@ -1,10 +1,14 @@
 """The schema that migrations make is the schema that the code means, on both engines."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -55,6 +59,23 @@ async def test_migrations_make_the_schema_that_the_code_means(url: str, tmp_path
     await engine.dispose()
     assert await inspected(url, catalogue) == await inspected(meant, catalogue)
     assert set(await inspected(url, catalogue)) >= set(metadata.tables)
+
+
+def test_migrations_follow_their_numbers() -> None:
+    """What is read off the files' names is what Alembic makes of them: one line, each after the one before it."""
+    config = Config()
+    config.set_main_option("script_location", str(migrate.MIGRATIONS))
+    line = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
+    assert migrate.revisions() == line[::-1]
+
+
+def test_a_current_database_is_opened_without_alembic(sqlite: str) -> None:
+    """A gateway that comes back loads nothing for migrations that nobody needs."""
+    opening = f"import asyncio, sys; from store import open_store; asyncio.run(open_store({sqlite!r}))"
+    for loaded in (True, False):
+        told = "print('alembic' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", f"{opening}; {told}"], check=True, capture_output=True, text=True)
+        assert done.stdout.strip() == str(loaded)
 
 
 async def test_every_append_only_table_is_guarded(url: str) -> None:

@@ -124,6 +124,7 @@ def hot_calls(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]
     yield "take_callbacks", lambda: store.take_callbacks(limit=10, lease_s=1)
     yield "take_abandoned", lambda: store.take_abandoned(limit=10, retry_s=1)
     yield "unresolved", store.unresolved
+    yield "undecided", lambda: store.undecided(older_than_s=1)
     yield "read_observations", lambda: store.read_observations(tenant, after_sequence=90, limit=10)
     yield "read of payment", lambda: store.read_observations(tenant, after_sequence=0, limit=10, payment_id=one)
     yield "get_observation", lambda: store.get_observation(tenant, "obs-77")

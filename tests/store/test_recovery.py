@@ -29,10 +29,10 @@ async def test_an_account_that_has_its_share_is_left_out(store: Store) -> None:
 
 async def test_a_claim_whose_process_died_is_found_when_its_lease_ends(store: Store) -> None:
     """A live operation comes due with its lease, once, under a higher epoch."""
-    claim = making.create_claim(lease_s=0.2, send_window_s=0.1)
+    claim = making.create_claim(lease_s=1.5, send_window_s=0.1)
     got = await store.claim(claim)
     assert (await store.take_due(limit=10, lease_s=30)).operations == ()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(1.6)
     due = await store.take_due(limit=10, lease_s=30)
     (taken,) = due.operations
     assert taken == replace(

@@ -63,6 +63,13 @@ def test_a_state_that_has_emptied_says_so() -> None:
     assert 'obol_unresolved_operations{state="UNKNOWN"} 0.0' in text(metrics)
 
 
+def test_what_waits_for_a_consumer_is_shown() -> None:
+    """The gauge is what the database counted last."""
+    metrics = Metrics("1")
+    metrics.undecided(7)
+    assert "obol_observations_undecided 7.0" in text(metrics)
+
+
 @pytest.mark.parametrize(("health", "value"), [("CLOSED", 0), ("HALF_OPEN", 1), ("OPEN", 2)])
 def test_a_breaker_is_a_number(health: str, value: int) -> None:
     """0 closed, 1 half-open, 2 open, for each account."""
