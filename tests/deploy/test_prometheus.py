@@ -44,7 +44,7 @@ def series() -> dict[str, set[str]]:
         for metric in list(told.registry._collector_to_names):
             if not hasattr(metric, "_labelnames"):
                 continue
-            (family,) = metric.describe()
+            (family,) = metric.describe()  # type: ignore[attr-defined]  # every metric of theirs has it
             labels = set(metric._labelnames)
             suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
             found.update({f"{family.name}{suffix}": labels | {"le"} for suffix in suffixes})

@@ -13,7 +13,7 @@ _FORBIDDEN = {
     "renames": r"\bRENAME\b",
     "changes a type": r"\bALTER\s+(?:COLUMN\s+)?\w+\s+(?:SET\s+DATA\s+)?TYPE\b",
     "makes a column NOT NULL": r"\bSET\s+NOT\s+NULL\b",
-    "empties a table": r"\bTRUNCATE\b",
+    "empties a table": r"^TRUNCATE\b",
     "takes a default away": r"\bDROP\s+DEFAULT\b",
 }
 _WITH_A_WORD = {
@@ -21,6 +21,7 @@ _WITH_A_WORD = {
     "drops a constraint": r"\bDROP\s+CONSTRAINT\b",
     "drops a trigger or its function": r"\bDROP\s+(?:TRIGGER|FUNCTION)\b",
     "adds a constraint to an old table": r"\bALTER\s+TABLE\b.*\bADD\s+(?:CONSTRAINT|CHECK|UNIQUE|FOREIGN)\b",
+    "adds a trigger to an old table": r"^CREATE\s+(?:CONSTRAINT\s+)?TRIGGER\b",
     "makes an index unique": r"\bCREATE\s+UNIQUE\s+INDEX\b",
     "deletes rows": r"\bDELETE\s+FROM\b",
 }
@@ -58,6 +59,9 @@ def made_by(statement: str) -> str | None:
 
 
 def _touched(bare: str) -> str | None:
-    pattern = r"ALTER TABLE (?:ONLY )?(\w+)|CREATE UNIQUE INDEX \w+ ON (\w+)|DELETE FROM (\w+)"
+    pattern = (
+        r"ALTER TABLE (?:ONLY )?(\w+)|CREATE UNIQUE INDEX \w+ ON (\w+)|DELETE FROM (\w+)"
+        r"|CREATE (?:CONSTRAINT )?TRIGGER \w+ .*? ON (\w+)"
+    )
     found = re.match(pattern, bare, re.IGNORECASE)
     return next(filter(None, found.groups())) if found else None
