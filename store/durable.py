@@ -27,11 +27,12 @@ from gateway.domain.storage import (
 )
 from store import browsing, consumers, inbox, observing, recovery
 from store.database import Database
+from store.durable_oversight import DurableOversight
 from store.feed import Feed
 from store.hot import Hot
 
 
-class DurableStore:
+class DurableStore(DurableOversight):
     """Everything durable; implements `gateway.domain.storage.Store`. Safe for concurrent tasks of one event loop."""
 
     def __init__(
@@ -44,7 +45,7 @@ class DurableStore:
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`number` runs the engine's sequencer once, `refresh` brings its planner's statistics up to date."""
-        self._database = database
+        super().__init__(database)
         self._hot = hot
         self._feed = feed
         self._number = number

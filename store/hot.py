@@ -165,14 +165,17 @@ def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
 
 def aggregate_from(found: Mapping[str, Any]) -> Aggregate:
     """All of a payment, from the rows of one moment, in a settled order."""
-    operations = sorted(map(operation_from, found["operations"]), key=_operation_order)
+    commands = sorted(
+        map(command_from, found["commands"]), key=lambda command: (command.created_time_us, command.command_id)
+    )
+    # As their commands came: an id says nothing of the time.
+    place = {command.command_id: number for number, command in enumerate(commands)}
+    operations = sorted(
+        map(operation_from, found["operations"]), key=lambda operation: (place[operation.command_id], operation.step)
+    )
     return Aggregate(
         payment=payment_from(found["payment"], found["movements"]),
-        commands=tuple(
-            sorted(
-                map(command_from, found["commands"]), key=lambda command: (command.created_time_us, command.command_id)
-            )
-        ),
+        commands=tuple(commands),
         operations=tuple(operations),
         refunds=tuple(sorted(map(refund_from, found["refunds"]), key=lambda refund: refund.refund_id)),
     )
@@ -181,7 +184,3 @@ def aggregate_from(found: Mapping[str, Any]) -> Aggregate:
 def due_from(rows: Iterable[Stored], now_us: int) -> Due:
     """Taken operations, longest overdue first."""
     return Due(tuple(map(operation_from, rows)), now_us)
-
-
-def _operation_order(operation: Operation) -> tuple[str, int]:
-    return (operation.command_id, operation.step)

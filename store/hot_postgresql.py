@@ -132,7 +132,15 @@ class PostgresqlHot:
         rows = await self._database.fetch(
             statements.FIND_KEY, (command.caller.tenant_id, command.rpc, command.idempotency_key)
         )
-        return why_not(claim, rows[0]["state"] if rows else None)
+        outcome = why_not(claim, rows[0]["state"] if rows else None)
+        return outcome if outcome is not ClaimOutcome.REFUSED else await self._why_held(claim)
+
+    async def _why_held(self, claim: Claim) -> ClaimOutcome:
+        """REFUSED, or what a restore has to do with it."""
+        operation = claim.operation
+        whom = (operation.account_id, operation.tenant_id, operation.payment_id, operation.operation_id)
+        (row,) = await self._database.fetch(statements.WHY_HELD, whom)
+        return ClaimOutcome(row[0]) if row[0] else ClaimOutcome.REFUSED
 
     async def _order_holder(self, claim: Claim) -> str:
         assert claim.payment is not None

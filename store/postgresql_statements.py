@@ -18,6 +18,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import tables
 from store.postgresql_database import NOW_US
 from store.rows import DERIVED_COLUMNS
+from store.sends import held, lost, unread, why_held
 from store.spelling import assign_from, columns_of, insert_from, record, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -33,7 +34,13 @@ _LEASE = {
 }
 _ANSWER = "SELECT version, epoch, now_us FROM stamp"
 
-_NEW_COMMAND = "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING RETURNING command_id"
+# By whichever key: a command's id is a function of its idempotency key.
+_NEW_COMMAND = "ON CONFLICT DO NOTHING RETURNING command_id"
+
+# Read from the document only where there is a restore to ask about.
+_ACCOUNT = "($1::jsonb #>> '{operation,account_id}')"
+_OPERATION = "($1::jsonb #>> '{operation,operation_id}')"
+_MAY_SEND_NEW = f"WHERE NOT {held(_ACCOUNT)} AND NOT {lost('r.tenant_id', _OPERATION)}"
 
 _PAYMENT_GUARD = """
 SELECT p.tenant_id, p.payment_id, p.version FROM payments p
@@ -44,6 +51,7 @@ WHERE p.tenant_id = $4 AND p.payment_id = $5
       - p.reserved_capture_minor >= $8)
   AND ($9::bigint = 0 OR p.captured_minor - p.refunded_minor - p.reserved_refund_minor - p.disputed_minor >= $9)
   AND {count}
+  AND NOT {held} AND NOT {unread}
 FOR UPDATE
 """
 
@@ -65,6 +73,10 @@ def _statement(parts: dict[str, str], answer: str) -> str:
     return f"WITH {', '.join(named)} {answer}"
 
 
+def _payment_guard(count: str) -> str:
+    return _PAYMENT_GUARD.format(count=count, held=held(_ACCOUNT), unread=unread("p"))
+
+
 def _one(name: str, table: str) -> str:
     """The row called `name` of the document."""
     return f"stamp s, jsonb_to_record($1::jsonb -> '{name}') AS r({record(tables.metadata.tables[table])})"
@@ -78,7 +90,7 @@ def _claim_history() -> str:
 @cache
 def claim_new_payment(*, refund: bool) -> str:
     """A create: $1 to $3. The order reference's index refuses a second holder by raising."""
-    command = f"jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)})"
+    command = f"jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}) {_MAY_SEND_NEW}"
     parts = {
         "command": insert_from(tables.commands, command, suffix=_NEW_COMMAND),
         "stamp": f"SELECT 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command",
@@ -96,7 +108,7 @@ def claim_existing_payment(*, refund: bool) -> str:
     """A command on a payment that is there: $1 to $9."""
     command = f"guard g, jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)})"
     parts = {
-        "guard": _PAYMENT_GUARD.format(count=f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"),
+        "guard": _payment_guard(f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"),
         "command": insert_from(tables.commands, command, suffix=_NEW_COMMAND),
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
@@ -119,7 +131,7 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     lease = ", ".join(f"{name} = {expression}" for name, expression in _LEASE.items())
     route = ", provider = $1::jsonb #>> '{payment,provider}', account_id = $1::jsonb #>> '{payment,account_id}'"
     parts = {
-        "guard": _PAYMENT_GUARD.format(count="TRUE"),
+        "guard": _payment_guard("TRUE"),
         "attempt": f"""
             SELECT {known} FROM guard g, jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}),
               jsonb_to_record($1::jsonb -> 'operation') AS q(operation_id text), commands c, operations o
@@ -266,6 +278,8 @@ RECEIVE_CALLBACK = _statement(
 
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
+WHY_HELD = why_held("$1", "$2", "$3", "$4")
+"""$1 account, $2 tenant, $3 payment, $4 operation. One row: the ClaimOutcome, or NULL."""
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = $1 AND unique_order_reference = $2"
 
 

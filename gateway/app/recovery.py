@@ -157,6 +157,9 @@ class Recovery:
         if operation.state not in RESERVING_STATES or not consistent or operation.sent is Sent.YES:
             # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
+        if await self._store.restore_pending(operation.account_id):
+            # What was sent before the restore, and when, is not in this database.
+            return await self._wait(operation, "a restore of the database waits for its reconciliation")
         if self._may_resend(case):
             return await self._resend(case)
         able = case.account.adapter.capabilities

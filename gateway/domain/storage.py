@@ -15,6 +15,7 @@ from typing import Protocol
 from gateway.domain.commands import Caller, Command, Operation
 from gateway.domain.observations import Observation
 from gateway.domain.payments import Payment, Refund
+from gateway.domain.reconciliation import Oversight
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.transactions import (
     AuditRecord,
@@ -121,7 +122,7 @@ class Unresolved:
     callbacks_live: int
 
 
-class Store(Protocol):
+class Store(Oversight, Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
     async def claim(self, claim: Claim) -> Claimed: ...
