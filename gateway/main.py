@@ -106,7 +106,16 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         ending.push_async_callback(accounts.close)
         opened = await _open_store(settings)
         ending.push_async_callback(opened.close)
-        runtime = Runtime(opened, accounts, ProtoReplyCodec(), metrics, settings.engine, SystemClock())
+        runtime = Runtime(
+            opened,
+            accounts,
+            ProtoReplyCodec(),
+            metrics,
+            settings.engine,
+            SystemClock(),
+            reconciliation=settings.reconciliation,
+            events=settings.events,
+        )
         edge, services = _edge(settings, metrics), _services(runtime)
         readiness = Readiness(
             [service.descriptor.full_name for service in services],
@@ -227,6 +236,7 @@ async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistr
         try:
             unresolved = await opened.unresolved()
             metrics.unresolved(unresolved.live_by_state, unresolved.oldest_unknown_age_s, unresolved.callbacks_live)
+            metrics.reconciled(await opened.standings())
         except Unavailable:
             structlog.get_logger().warning("gauges are stale: the database does not answer")
         await asyncio.sleep(GAUGES_POLL_S)

@@ -4,7 +4,7 @@ Implements `gateway.app.telemetry.Telemetry` and the edge's `RpcTelemetry`. Ever
 an exposition port of its own. Labels are bounded: a value that is too long, or one too many, is counted as OTHER.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Thread
 from types import MappingProxyType
 from wsgiref.simple_server import WSGIServer
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from gateway.domain.commands import CommandKind
 from gateway.domain.providers import AccountHealth
+from gateway.domain.reconciliation import Standing
 from gateway.domain.states import CommandState
 
 LABEL_CHARACTERS_MAX = 64
@@ -79,6 +80,25 @@ class Metrics:
         self._unresolved = gauge("obol_unresolved_operations", "Live operations in the database.", "state")
         self._unresolved_age = gauge("obol_unresolved_age_seconds", "Age of the oldest UNKNOWN operation.")
         self._callbacks_live = gauge("obol_callbacks_live", "Callbacks in the inbox that have not come to rest.")
+        self._reconciliations = counter(
+            "obol_reconciliations_total", "Reconciliations that have ended.", "account_id", "state"
+        )
+        self._breaks = counter(
+            "obol_reconciliation_breaks_total",
+            "Differences between a provider's books and ours; mends=false ones wait for a person.",
+            *("account_id", "type", "mends"),
+        )
+        self._breaks_open = gauge(
+            "obol_reconciliation_breaks_open", "Unmended breaks of the account's last reconciliation.", "account_id"
+        )
+        self._reconciled_age = gauge(
+            "obol_reconciliation_age_seconds", "Since the account's last reconciliation ended.", "account_id"
+        )
+        self._events = counter(
+            "obol_listed_events_total",
+            "Events of a provider's list: MISSED by delivery, KNOWN, or GAP where some are kept no more.",
+            *("provider", "account_id", "result"),
+        )
         gauge("obol_build_info", "1, with the version.", "version").labels(version).set(1)
         ProcessCollector(registry=registry)
 
@@ -128,7 +148,22 @@ class Metrics:
     def unmapped(self, provider: str, field: str) -> None:
         self._unmapped.labels(provider, self._bounded("field", field)).inc()
 
+    def reconciliation(self, account_id: str, state: str) -> None:
+        self._reconciliations.labels(account_id, state).inc()
+
+    def reconciliation_break(self, account_id: str, kind: str, mends: bool) -> None:
+        self._breaks.labels(account_id, kind, "true" if mends else "false").inc()
+
+    def fetched_event(self, provider: str, account_id: str, result: str) -> None:
+        self._events.labels(provider, account_id, result).inc()
+
     # What the composition root and the providers tell.
+
+    def reconciled(self, standings: Sequence[Standing]) -> None:
+        """Where the reconciliation of each account stands."""
+        for standing in standings:
+            self._breaks_open.labels(standing.account_id).set(standing.unmended)
+            self._reconciled_age.labels(standing.account_id).set(standing.age_s)
 
     def breaker(self, account_id: str, health: AccountHealth) -> None:
         """An account's breaker is at `health`."""

@@ -302,7 +302,8 @@ def _check_not_lost(planned: Plan) -> None:
     if planned.base is None or planned.reopen:
         return
     facts, operation_id = planned.base.payment.facts, planned.operation.operation_id
-    if any(fact.operation_id == operation_id for fact in (*facts.movements, *facts.attempts)):
+    named = (*(m.operation_id for m in facts.movements), *(a.operation_id for a in facts.attempts))
+    if operation_id in named:
         raise refusal_after_restore(planned, ClaimOutcome.LOST_IN_RESTORE)
 
 
