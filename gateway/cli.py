@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from gateway.cli_reconcile import reconcile_command
+from gateway.cli_restore import restore_command
+
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.main import Serving
@@ -33,6 +36,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.command("reconcile")(reconcile_command)
+app.command("restore")(restore_command)
 
 ConfigOption = Annotated[
     Path | None,

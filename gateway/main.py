@@ -32,8 +32,9 @@ from gateway.rpc.interceptors import CallLimits, Edge, Service
 from gateway.rpc.payment_gateway import PaymentGateway
 from gateway.rpc.provider_callbacks import ProviderCallbacks
 from gateway.rpc.readiness import Readiness
+from gateway.rpc.reconciliation import Operations
 from gateway.rpc.server import RpcServer, WireLimits
-from obol.v1 import billing_observation_pb2, payment_gateway_pb2, provider_callbacks_pb2
+from obol.v1 import billing_observation_pb2, operations_pb2, payment_gateway_pb2, provider_callbacks_pb2
 from providers.breaker import BreakerLimits
 from providers.bulkhead import BulkheadLimits
 from providers.http import WireLimits as ProviderWireLimits
@@ -206,10 +207,12 @@ def _services(runtime: Runtime) -> tuple[Service, ...]:
     gateway = payment_gateway_pb2.DESCRIPTOR.services_by_name["PaymentGateway"]
     observation = billing_observation_pb2.DESCRIPTOR.services_by_name["BillingObservation"]
     callbacks = provider_callbacks_pb2.DESCRIPTOR.services_by_name["ProviderCallbacks"]
+    operations = operations_pb2.DESCRIPTOR.services_by_name["Operations"]
     return (
         Service(gateway, PaymentGateway(runtime.commands, runtime.queries)),
         Service(observation, BillingObservation(runtime.observing, SystemClock())),
         Service(callbacks, ProviderCallbacks(runtime.callbacks), needs=Context.GATEWAY),
+        Service(operations, Operations(runtime.reconciliations)),
     )
 
 

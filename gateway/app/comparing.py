@@ -56,11 +56,10 @@ def differences(
     found = list(_at_odds(payment, snapshot))
     if not found:
         theirs = snapshot.facts if others is None else snapshot.facts.merge(others)
-        found = [
-            *_objects(payment, snapshot),
-            *_movements(payment.facts, theirs, known_operations),
-            *_attempts(payment.facts, theirs),
-        ]
+        found = list(_objects(payment, snapshot))
+        # Of an object that is another one's, only that is of interest.
+        if not any(each.type is BreakType.DUPLICATE for each in found):
+            found += [*_movements(payment.facts, theirs, known_operations), *_attempts(payment.facts, theirs)]
     if any(each.type in _POISON for each in found):
         found = [Difference(each.type, each.ours, each.theirs, False, each.lost) for each in found]
     return _joined(found)

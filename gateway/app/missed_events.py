@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from gateway.app.clock import new_id
-from gateway.app.reconciliation import want
+from gateway.app.reconciliation import A_PAGE, want
 from gateway.app.settings import EngineSettings, EventSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Caller
@@ -33,7 +33,7 @@ FETCHED = "event list"
 """What the inbox has under PROVENANCE_HEADER for an event that no delivery brought. No provider calls a header so."""
 
 GAP_REACH_US = WINDOW_S_MAX * 1_000_000
-"""A lost event can be about a payment that is older than itself: what is reconciled for a gap begins so long before it."""
+"""A lost event can be about an older payment: what is reconciled for a gap begins so long before it."""
 SYSTEM_ACTOR = "system:events"
 
 _log = structlog.get_logger(__name__)
@@ -115,9 +115,11 @@ class MissedEvents:
             _log.warning("event list waits", account_id=account.account_id, failure=str(refused))
             return None
         try:
-            return await account.adapter.list_events(
+            listed = await account.adapter.list_events(
                 after_event_id=after, limit=self._settings.page, timeout_s=self._engine.provider_timeout_s
             )
+            admission.report(A_PAGE)
+            return listed
         except InvalidRequest:
             raise
         except ObolError as error:

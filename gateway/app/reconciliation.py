@@ -19,12 +19,16 @@ from gateway.app.settings import EngineSettings, ReconciliationSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Caller
 from gateway.domain.errors import InvalidRequest, ObolError
-from gateway.domain.providers import Account, Accounts, AdmissionRefused, ListsPayments, Snapshot, Unreadable
+from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, ListsPayments, Snapshot, Unreadable
 from gateway.domain.reconciliation import JobState, Phase, Reconciliation, Step, Wanted
 from gateway.domain.storage import AuditRecord, Store
 
 SYSTEM_ACTOR = "system:reconciliation"
-_SEPARATOR = "\x00"
+A_PAGE = Absent(consistent=False)
+"""What a page that was read tells the account's breaker: it answers."""
+
+_SEPARATOR = " "
+"""No tenant has one in its name: they are of visible characters."""
 
 _log = structlog.get_logger(__name__)
 
@@ -182,6 +186,7 @@ class Reconciler:
                 limit=self._settings.page,
                 timeout_s=self._engine.provider_timeout_s,
             )
+            admission.report(A_PAGE)
         except InvalidRequest as error:
             # A page token does not outlive what it points at, and what was counted before it would be counted again.
             raise Unwalkable(f"the provider's list cannot be continued ({error.message}): ask for a new one") from error

@@ -28,6 +28,7 @@ from gateway.rpc.address import unix
 from obol.v1 import (
     billing_observation_pb2_grpc,
     money_pb2,
+    operations_pb2_grpc,
     payment_gateway_pb2,
     payment_gateway_pb2_grpc,
     payment_pb2,
@@ -77,6 +78,8 @@ class House:
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
+    target: str
     metadata: tuple[tuple[str, str], ...] = field(default_factory=lambda: caller("t1"))
 
     async def create(self, key: str = "key", amount: int = 1_000, currency: str = "EUR", **asked: Any) -> Any:
@@ -182,14 +185,18 @@ async def open_house(
     engine: EngineSettings = QUICK,
     sandbox_url: str = "",
     hang_seconds: float = 5.0,
+    webhook_url: str | None = None,
+    **sections: Any,
 ) -> AsyncIterator[House]:
-    """A gateway on `database_url` and a sandbox of its own (or the one at `sandbox_url`)."""
+    """A gateway on `database_url` and a sandbox of its own (or the one at `sandbox_url`); `sections` are settings."""
     # A Unix socket's path is short by law; a test's folder is not.
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
-        sandbox = running(SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds))
+        sandbox = running(
+            SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds, webhook_url=webhook_url)
+        )
         async with sandbox as own_url:
             address = unix(Path(short) / "g", "grpc.unix_socket")
-            settings = _settings(database_url, sandbox_url or own_url, folder, Path(short) / "g", engine)
+            settings = _settings(database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, sections)
             async with serving(settings, address), grpc.aio.insecure_channel(address.target) as channel:
                 yield House(
                     payments=payment_gateway_pb2_grpc.PaymentGatewayStub(channel),
@@ -198,10 +205,14 @@ async def open_house(
                     sandbox_url=own_url,
                     sandbox_dir=folder / "sandbox",
                     database_url=database_url,
+                    operations=operations_pb2_grpc.OperationsStub(channel),
+                    target=address.target,
                 )
 
 
-def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, engine: EngineSettings) -> Settings:
+def _settings(
+    database_url: str, sandbox_url: str, folder: Path, socket: Path, engine: EngineSettings, sections: dict[str, Any]
+) -> Settings:
     account = ProviderSection(
         provider="sandbox",
         base_url=sandbox_url,
@@ -217,6 +228,7 @@ def _settings(database_url: str, sandbox_url: str, folder: Path, socket: Path, e
         metrics=MetricsSection(enabled=False),
         providers={"acct_main": account},
         engine=engine,
+        **sections,
     )
 
 
