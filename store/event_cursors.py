@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, Connection, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.domain.reconciliation import EventCursor
 from store.hot import microseconds
+from store.inserting import insert_if_new
 from store.oversight_tables import event_cursors
 from store.tables import callbacks
 
@@ -96,6 +96,4 @@ def _begin(connection: Connection, now: Now, account_id: str, *, first_s: float,
         "epoch": 0,
         "next_attempt_us": now + microseconds(poll_s),
     }
-    # Another replica may begin it at the same moment. SQLAlchemy's common insert lacks the clause.
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(insert(event_cursors).values(values).on_conflict_do_nothing())
+    insert_if_new(connection, event_cursors, values)  # another replica may begin it at the same moment

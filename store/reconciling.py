@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, exists, func, or_, select, text, update
 
 from gateway.domain.commands import Caller
 from gateway.domain.reconciliation import (
@@ -21,6 +21,7 @@ from gateway.domain.reconciliation import (
 from gateway.domain.storage import AuditRecord
 from store import breaks, windows
 from store.hot import microseconds
+from store.inserting import insert_if_new
 from store.oversight_tables import LIVE_JOB, reconciliation_breaks, reconciliation_seen
 from store.oversight_tables import reconciliations as jobs
 from store.recovery import append_audit
@@ -32,10 +33,6 @@ Now = ColumnElement[int]
 
 def want(connection: Connection, now: Now, wanted: Wanted, audit: AuditRecord) -> tuple[Reconciliation, bool]:
     """Queue a job, unless its key has one."""
-    same = and_(jobs.c.tenant_id == wanted.caller.tenant_id, jobs.c.idempotency_key == wanted.idempotency_key)
-    found = connection.execute(select(jobs).where(same)).mappings().one_or_none()
-    if found is not None:
-        return _job(connection, found), False
     values = {
         "reconciliation_id": wanted.reconciliation_id,
         "tenant_id": wanted.caller.tenant_id,
@@ -55,10 +52,11 @@ def want(connection: Connection, now: Now, wanted: Wanted, audit: AuditRecord) -
         "sums": "{}",
         "failure": "",
     } | dict.fromkeys(("epoch", "postponed", "generation", "provider_count", "foreign_count", "payment_count"), 0)
-    connection.execute(insert(jobs).values(values))
-    append_audit(connection, now, [audit])
-    made = connection.execute(select(jobs).where(same)).mappings().one()
-    return _job(connection, made), True
+    is_new = insert_if_new(connection, jobs, values)
+    if is_new:
+        append_audit(connection, now, [audit])
+    same = and_(jobs.c.tenant_id == wanted.caller.tenant_id, jobs.c.idempotency_key == wanted.idempotency_key)
+    return _job(connection, connection.execute(select(jobs).where(same)).mappings().one()), is_new
 
 
 def get(connection: Connection, reconciliation_id: str) -> Reconciliation | None:

@@ -61,6 +61,7 @@ class Reconciler:
         self._engine = engine
         self._settings = settings
         self._clock = clock
+        self._scheduled: dict[str, int] = {}
         self.wanted = asyncio.Event()
         """Set when a job was queued in this process."""
 
@@ -90,8 +91,9 @@ class Reconciler:
         end_us = (self._clock.now_us() - int(settings.lag_s * 1_000_000)) // every_us * every_us
         start_us = end_us - int(settings.window_s * 1_000_000)
         for account in self._accounts.all():
-            if isinstance(account.adapter, ListsPayments):
+            if isinstance(account.adapter, ListsPayments) and self._scheduled.get(account.account_id) != end_us:
                 await want(self._store, "schedule", account.account_id, start_us, end_us)
+                self._scheduled[account.account_id] = end_us
 
     async def _turn(self, job: Reconciliation, account: Account) -> None:
         """Some pages of a job, so that a drain need not wait for all of it."""
