@@ -98,6 +98,7 @@ def _note_lost(connection: Connection, now: Now, job: Reconciliation, each: Brea
                 payment_id=clean(each.payment_id),
                 provider_payment_id=clean(each.provider_payment_id),
                 reconciliation_id=job.reconciliation_id,
+                order_reference=clean(each.order_reference) if each.holds_order else "",
                 found_time_us=now,
             )
         )

@@ -156,6 +156,12 @@ def _later(seconds: float | None) -> int | None:
     return None if seconds is None else microseconds(seconds)
 
 
+def unique_order(claim: Claim) -> str | None:
+    """The order that a new payment declares unique."""
+    terms = claim.payment.terms if claim.payment is not None else None
+    return terms.order_reference if terms is not None and terms.order_reference_unique else None
+
+
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
     """Why a claim changed nothing, from the state of the command that holds its key (None: nobody does)."""
     if key_state is None or (claim.reopen and key_state == "NOT_SENT"):

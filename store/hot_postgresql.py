@@ -29,6 +29,7 @@ from store.hot import (
     microseconds,
     reserving,
     settled_parts,
+    unique_order,
     why_not,
 )
 from store.postgresql_database import PostgresqlDatabase
@@ -138,7 +139,13 @@ class PostgresqlHot:
     async def _why_held(self, claim: Claim) -> ClaimOutcome:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
-        whom = (operation.account_id, operation.tenant_id, operation.payment_id, operation.operation_id)
+        whom = (
+            operation.account_id,
+            operation.tenant_id,
+            operation.payment_id,
+            operation.operation_id,
+            unique_order(claim),
+        )
         (row,) = await self._database.fetch(statements.WHY_HELD, whom)
         return ClaimOutcome(row[0]) if row[0] else ClaimOutcome.REFUSED
 

@@ -30,6 +30,7 @@ from store.hot import (
     microseconds,
     reserving,
     settled_parts,
+    unique_order,
     why_not,
 )
 from store.records import audit_row, callback_row
@@ -190,7 +191,8 @@ class SqliteHot:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
         names = ("account_id", "tenant_id", "payment_id", "operation_id")
-        (found,) = driver.execute(statements.WHY_HELD, {name: getattr(operation, name) for name in names}).fetchone()
+        whom = {name: getattr(operation, name) for name in names} | {"order": unique_order(claim)}
+        (found,) = driver.execute(statements.WHY_HELD, whom).fetchone()
         return ClaimOutcome(found) if found else ClaimOutcome.REFUSED
 
     def _key_state(self, driver: sqlite3.Connection, claim: Claim) -> str | None:

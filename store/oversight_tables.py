@@ -124,6 +124,9 @@ lost_operations = Table(
     "lost_operations",
     metadata,
     *_texts("tenant_id", "operation_id", "account_id", "payment_id", "provider_payment_id", "reconciliation_id"),
+    # Of a payment that may hold money, else empty: nobody else can declare the order unique.
+    *_texts("order_reference"),
     *_whole("found_time_us"),
     PrimaryKeyConstraint("tenant_id", "operation_id"),
+    Index("ix_lost_operations_order", "tenant_id", "order_reference"),
 )

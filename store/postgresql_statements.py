@@ -40,7 +40,8 @@ _NEW_COMMAND = "ON CONFLICT DO NOTHING RETURNING command_id"
 # Read from the document only where there is a restore to ask about.
 _ACCOUNT = "($1::jsonb #>> '{operation,account_id}')"
 _OPERATION = "($1::jsonb #>> '{operation,operation_id}')"
-_MAY_SEND_NEW = f"WHERE NOT {held(_ACCOUNT)} AND NOT {lost('r.tenant_id', _OPERATION)}"
+_ORDER = "($1::jsonb #>> '{payment,unique_order_reference}')"
+_MAY_SEND_NEW = f"WHERE NOT {held(_ACCOUNT)} AND NOT {lost('r.tenant_id', _OPERATION, _ORDER)}"
 
 _PAYMENT_GUARD = """
 SELECT p.tenant_id, p.payment_id, p.version FROM payments p
@@ -278,8 +279,8 @@ RECEIVE_CALLBACK = _statement(
 
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
-WHY_HELD = why_held("$1", "$2", "$3", "$4")
-"""$1 account, $2 tenant, $3 payment, $4 operation. One row: the ClaimOutcome, or NULL."""
+WHY_HELD = why_held("$1", "$2", "$3", "$4", "$5")
+"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL. One row: the ClaimOutcome, or NULL."""
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = $1 AND unique_order_reference = $2"
 
 

@@ -21,9 +21,15 @@ def held(account: str) -> str:
     )
 
 
-def lost(tenant: str, operation: str) -> str:
-    """The operation took effect, and what this database knew of it was lost."""
-    return f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.operation_id = {operation})"
+def lost(tenant: str, operation: str, order: str) -> str:
+    """The operation took effect, or its order was paid, and what this database knew of it was lost.
+
+    `order` is NULL where it was not declared unique.
+    """
+    return (
+        f"(EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.operation_id = {operation}) OR "
+        f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.order_reference = {order}))"
+    )
 
 
 def unread(payment: str) -> str:
@@ -35,11 +41,11 @@ def unread(payment: str) -> str:
     )
 
 
-def why_held(account: str, tenant: str, payment: str, operation: str) -> str:
+def why_held(account: str, tenant: str, payment: str, operation: str, order: str) -> str:
     """A statement of one row and column: the name of the `ClaimOutcome` that holds a claim back, or NULL."""
     return (
         f"SELECT CASE WHEN {held(account)} THEN 'RESTORE_PENDING' "
-        f"WHEN {lost(tenant, operation)} THEN 'LOST_IN_RESTORE' "
+        f"WHEN {lost(tenant, operation, order)} THEN 'LOST_IN_RESTORE' "
         f"WHEN EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} AND p.payment_id = {payment} "
         f"AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END"
     )

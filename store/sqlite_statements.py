@@ -34,7 +34,7 @@ UPDATE payments SET version = version + 1, updated_time_us = max(updated_time_us
 
 INSERT_PAYMENT = named_insert_where(
     tables.payments,
-    f"NOT {held(':account_id')} AND NOT {lost(':tenant_id', ':operation_id')}",
+    f"NOT {held(':account_id')} AND NOT {lost(':tenant_id', ':operation_id', ':unique_order_reference')}",
     "ON CONFLICT DO NOTHING",
 )
 """No row: the payment's order, or its id, is taken; or a restore from backup forbids it."""
@@ -100,7 +100,7 @@ INSERT_AUDIT = named_insert(tables.audit)
 INSERT_CALLBACK = named_insert(tables.callbacks, "ON CONFLICT (provider, account_id, event_id) DO NOTHING")
 
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"
-WHY_HELD = why_held(":account_id", ":tenant_id", ":payment_id", ":operation_id")
+WHY_HELD = why_held(":account_id", ":tenant_id", ":payment_id", ":operation_id", ":order")
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = ? AND unique_order_reference = ?"
 FIND_COMMAND = (
     f"SELECT {', '.join(columns_of(tables.commands))} FROM commands "

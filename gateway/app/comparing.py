@@ -17,6 +17,7 @@ from gateway.domain.movements import (
     FactError,
     Facts,
     Movement,
+    MovementStatus,
     Origin,
     ProviderObject,
 )
@@ -124,6 +125,7 @@ def missing_here(snapshot: Snapshot) -> Break:
         theirs=shown(snapshot),
         order_reference=snapshot.order_reference,
         operation_ids=operations_of(snapshot),
+        holds_order=_may_hold_money(snapshot.facts),
     )
 
 
@@ -263,6 +265,12 @@ def _joined(found: Sequence[Difference]) -> tuple[Difference, ...]:
         )
         for (kind, mends), alike in joined.items()
     )
+
+
+def _may_hold_money(facts: Facts) -> bool:
+    """Whether an object took money, or still can."""
+    taken = any(movement.status is not MovementStatus.FAILED for movement in facts.movements)
+    return taken or any(view.closure is Closure.OPEN for view in facts.objects)
 
 
 def _named(movement: Movement) -> str:

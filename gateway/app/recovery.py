@@ -29,6 +29,8 @@ from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused
 from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
 
+RESTORED = "a restore of the database waits for its reconciliation"
+
 _log = structlog.get_logger(__name__)
 
 
@@ -159,7 +161,7 @@ class Recovery:
             return await self._wait(operation, "the provider shows no trace of it yet")
         if await self._store.restore_pending(operation.account_id):
             # What was sent before the restore, and when, is not in this database.
-            return await self._wait(operation, "a restore of the database waits for its reconciliation")
+            return await self._wait(operation, RESTORED)
         if self._may_resend(case):
             return await self._resend(case)
         able = case.account.adapter.capabilities
@@ -189,7 +191,7 @@ class Recovery:
                 case.operation, lease_s=self._settings.lease_s, send_window_s=self._settings.send_window_s
             )
             if operation is None:
-                return Recovered.LOST
+                return await self._not_resent(case.operation)
             outcome = await self._engine.call(case.account, operation, admission, window)
         finally:
             admission.release()
@@ -198,6 +200,12 @@ class Recovery:
         return await self._settle(
             replace(case, operation=operation), self._unresolved(operation, verdict), Recovered.RESENT
         )
+
+    async def _not_resent(self, operation: Operation) -> Recovered:
+        """The lease is another's, or a restore was declared since the look: then it is given back, and looked at on."""
+        if await self._store.restore_pending(operation.account_id):
+            return await self._wait(operation, RESTORED)
+        return Recovered.LOST
 
     def _unresolved(self, operation: Operation, verdict: Verdict) -> Verdict:
         """A verdict that may leave the operation live: one that was SENDING when its holder died is UNKNOWN now."""

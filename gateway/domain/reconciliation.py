@@ -121,7 +121,8 @@ class Break:
     """One difference; unique in its reconciliation by (type, payment, provider's object, mends).
 
     `mends`: merging the provider's evidence removes it; `mended`: that was done. `operation_ids` are ours by the
-    provider's word, of effects that this database has no command for.
+    provider's word, of effects that this database has no command for. `holds_order`: a payment that was lost took money
+    for its order, or still may.
     """
 
     type: BreakType
@@ -135,6 +136,7 @@ class Break:
     mends: bool = False
     mended: bool = False
     number: int = 0
+    holds_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,10 +127,10 @@ async def _events(house: House) -> list[dict[str, Any]]:
     import aiohttp
 
     headers = {"Authorization": "Bearer sandbox-key-main"}
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"{house.sandbox_url}/v1/events?limit=100", headers=headers) as answer:
-            found: list[dict[str, Any]] = (await answer.json())["data"]
-            return found
+    url = f"{house.sandbox_url}/v1/events?limit=100"
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        found: list[dict[str, Any]] = (await answer.json())["data"]
+        return found
 
 
 async def _event_body(house: House, reference: str) -> bytes:

@@ -106,6 +106,9 @@ CREATE TABLE lost_operations (
   payment_id TEXT NOT NULL,
   provider_payment_id TEXT NOT NULL,
   reconciliation_id TEXT NOT NULL,
+  order_reference TEXT NOT NULL,
   found_time_us BIGINT NOT NULL,
   CONSTRAINT pk_lost_operations PRIMARY KEY (tenant_id, operation_id)
 );
+
+CREATE INDEX ix_lost_operations_order ON lost_operations (tenant_id, order_reference);
