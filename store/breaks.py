@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, update
 
 from gateway.domain.reconciliation import Break, BreakType, Reconciliation
-from store.oversight_tables import lost_operations, reconciliation_breaks
+from store.inserting import insert_if_new
+from store.oversight_tables import cautions, lost_operations, reconciliation_breaks
 from store.rows import Row, clean, document
 from store.tables import operations
 
@@ -90,6 +91,7 @@ def _note_lost(connection: Connection, now: Now, job: Reconciliation, each: Brea
         noted = select(lost_operations.c.operation_id).where(*key)
         if connection.scalar(claimed) is not None or connection.scalar(noted) is not None:
             continue
+        insert_if_new(connection, cautions, {"kind": "LOST", "since_us": now})
         connection.execute(
             insert(lost_operations).values(
                 tenant_id=clean(each.tenant_id),

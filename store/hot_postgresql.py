@@ -46,6 +46,8 @@ class PostgresqlHot:
 
     def __init__(self, database: PostgresqlDatabase) -> None:
         self._database = database
+        self._is_careful = False
+        """Whether claims ask for all that a restore forbids: once there was a caution. Costs time, decides nothing."""
 
     async def claim(self, claim: Claim) -> Claimed:
         for _ in range(ORDER_TRIES_MAX):
@@ -61,7 +63,11 @@ class PostgresqlHot:
                 continue
             if rows:
                 return _claimed(claim, rows[0])
-            return Claimed(await self._why_not(claim))
+            was_careful = self._is_careful
+            outcome = await self._why_not(claim)
+            if outcome is not ClaimOutcome.REFUSED or was_careful or not self._is_careful:
+                return Claimed(outcome)
+            # Refused for a caution that has nothing to do with it, perhaps: the careful statement knows.
         return Claimed(ClaimOutcome.REFUSED)
 
     async def settle(self, settlement: Settlement) -> SettleOutcome:
@@ -107,11 +113,12 @@ class PostgresqlHot:
         return due_from(operations, rows[0]["now_us"])
 
     async def _send_claim(self, claim: Claim) -> list[asyncpg.Record]:
-        refund = claim.refund is not None
+        refund, careful = claim.refund is not None, self._is_careful
         document = _document(claim_rows(claim))
         times = (microseconds(claim.lease_s), microseconds(claim.send_window_s))
         if claim.payment is not None and not claim.reopen:
-            return await self._database.fetch(statements.claim_new_payment(refund=refund), (document, *times))
+            statement = statements.claim_new_payment(refund=refund, careful=careful)
+            return await self._database.fetch(statement, (document, *times))
         command = claim.command
         guard = (
             command.caller.tenant_id,
@@ -121,9 +128,9 @@ class PostgresqlHot:
             *reserving(claim.operation),
         )
         statement = (
-            statements.claim_again(refund=refund, routed=claim.payment is not None)
+            statements.claim_again(refund=refund, routed=claim.payment is not None, careful=careful)
             if claim.reopen
-            else statements.claim_existing_payment(refund=refund)
+            else statements.claim_existing_payment(refund=refund, careful=careful)
         )
         return await self._database.fetch(statement, (document, *times, *guard))
 
@@ -147,6 +154,7 @@ class PostgresqlHot:
             unique_order(claim),
         )
         (row,) = await self._database.fetch(statements.WHY_HELD, whom)
+        self._is_careful = self._is_careful or row[1]
         return ClaimOutcome(row[0]) if row[0] else ClaimOutcome.REFUSED
 
     async def _order_holder(self, claim: Claim) -> str:

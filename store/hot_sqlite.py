@@ -192,7 +192,7 @@ class SqliteHot:
         operation = claim.operation
         names = ("account_id", "tenant_id", "payment_id", "operation_id")
         whom = {name: getattr(operation, name) for name in names} | {"order": unique_order(claim)}
-        (found,) = driver.execute(statements.WHY_HELD, whom).fetchone()
+        found, _ = driver.execute(statements.WHY_HELD, whom).fetchone()
         return ClaimOutcome(found) if found else ClaimOutcome.REFUSED
 
     def _key_state(self, driver: sqlite3.Connection, claim: Claim) -> str | None:

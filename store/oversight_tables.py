@@ -101,6 +101,15 @@ restores = Table(
     PrimaryKeyConstraint("generation"),
 )
 
+cautions = Table(
+    "cautions",
+    metadata,
+    # RESTORE, LOST: while there is none, a claim need not look into the tables below. One look instead of three.
+    *_texts("kind"),
+    *_whole("since_us"),
+    PrimaryKeyConstraint("kind"),
+)
+
 restore_clearances = Table(
     "restore_clearances",
     metadata,

@@ -18,7 +18,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import tables
 from store.postgresql_database import NOW_US
 from store.rows import DERIVED_COLUMNS
-from store.sends import held, lost, unread, why_held
+from store.sends import CAUTION, held, lost, unread, why_held
 from store.spelling import assign_from, columns_of, insert_from, record, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -41,7 +41,12 @@ _NEW_COMMAND = "ON CONFLICT DO NOTHING RETURNING command_id"
 _ACCOUNT = "($1::jsonb #>> '{operation,account_id}')"
 _OPERATION = "($1::jsonb #>> '{operation,operation_id}')"
 _ORDER = "($1::jsonb #>> '{payment,unique_order_reference}')"
-_MAY_SEND_NEW = f"WHERE NOT {held(_ACCOUNT)} AND NOT {lost('r.tenant_id', _OPERATION, _ORDER)}"
+_MAY_SEND_NEW = {
+    False: f"WHERE NOT {CAUTION}",
+    True: f"WHERE NOT {held(_ACCOUNT)} AND NOT {lost('r.tenant_id', _OPERATION, _ORDER)}",
+}
+_MAY_SEND = {False: f"NOT {CAUTION}", True: f"NOT {held(_ACCOUNT)} AND NOT {unread('p')}"}
+"""By whether the claim is a careful one: the other kind asks only whether there is anything to ask about."""
 
 _PAYMENT_GUARD = """
 SELECT p.tenant_id, p.payment_id, p.version FROM payments p
@@ -52,7 +57,7 @@ WHERE p.tenant_id = $4 AND p.payment_id = $5
       - p.reserved_capture_minor >= $8)
   AND ($9::bigint = 0 OR p.captured_minor - p.refunded_minor - p.reserved_refund_minor - p.disputed_minor >= $9)
   AND {count}
-  AND NOT {held} AND NOT {unread}
+  AND {may_send}
 FOR UPDATE
 """
 
@@ -74,8 +79,8 @@ def _statement(parts: dict[str, str], answer: str) -> str:
     return f"WITH {', '.join(named)} {answer}"
 
 
-def _payment_guard(count: str) -> str:
-    return _PAYMENT_GUARD.format(count=count, held=held(_ACCOUNT), unread=unread("p"))
+def _payment_guard(count: str, *, careful: bool) -> str:
+    return _PAYMENT_GUARD.format(count=count, may_send=_MAY_SEND[careful])
 
 
 def _one(name: str, table: str) -> str:
@@ -89,9 +94,9 @@ def _claim_history() -> str:
 
 
 @cache
-def claim_new_payment(*, refund: bool) -> str:
+def claim_new_payment(*, refund: bool, careful: bool) -> str:
     """A create: $1 to $3. The order reference's index refuses a second holder by raising."""
-    command = f"jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}) {_MAY_SEND_NEW}"
+    command = f"jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}) {_MAY_SEND_NEW[careful]}"
     parts = {
         "command": insert_from(tables.commands, command, suffix=_NEW_COMMAND),
         "stamp": f"SELECT 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command",
@@ -105,11 +110,11 @@ def claim_new_payment(*, refund: bool) -> str:
 
 
 @cache
-def claim_existing_payment(*, refund: bool) -> str:
+def claim_existing_payment(*, refund: bool, careful: bool) -> str:
     """A command on a payment that is there: $1 to $9."""
     command = f"guard g, jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)})"
     parts = {
-        "guard": _payment_guard(f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"),
+        "guard": _payment_guard(f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}", careful=careful),
         "command": insert_from(tables.commands, command, suffix=_NEW_COMMAND),
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
@@ -125,14 +130,14 @@ def claim_existing_payment(*, refund: bool) -> str:
 
 
 @cache
-def claim_again(*, refund: bool, routed: bool) -> str:
+def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
     """A command that was NOT_SENT, once more: $1 to $9. `routed`: the payment moves to the account of $1's payment."""
     known = "c.tenant_id, c.command_id, o.operation_id, o.epoch"
     changed = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id", *_LEASE})
     lease = ", ".join(f"{name} = {expression}" for name, expression in _LEASE.items())
     route = ", provider = $1::jsonb #>> '{payment,provider}', account_id = $1::jsonb #>> '{payment,account_id}'"
     parts = {
-        "guard": _payment_guard("TRUE"),
+        "guard": _payment_guard("TRUE", careful=careful),
         "attempt": f"""
             SELECT {known} FROM guard g, jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}),
               jsonb_to_record($1::jsonb -> 'operation') AS q(operation_id text), commands c, operations o
@@ -280,7 +285,7 @@ RECEIVE_CALLBACK = _statement(
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 WHY_HELD = why_held("$1", "$2", "$3", "$4", "$5")
-"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL. One row: the ClaimOutcome, or NULL."""
+"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL. One row: the ClaimOutcome or NULL, CAUTION."""
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = $1 AND unique_order_reference = $2"
 
 

@@ -6,7 +6,8 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, func, insert, 
 
 from gateway.domain.reconciliation import Reconciliation, Restore
 from store.hot import microseconds
-from store.oversight_tables import restore_clearances, restore_reads, restores
+from store.inserting import insert_if_new
+from store.oversight_tables import cautions, restore_clearances, restore_reads, restores
 
 Now = ColumnElement[int]
 
@@ -24,7 +25,8 @@ def raise_generation(
 ) -> Restore:
     """One more restore. On PostgreSQL it waits for every claim that has looked already."""
     if connection.dialect.name == "postgresql":
-        connection.execute(text("LOCK TABLE restores IN ACCESS EXCLUSIVE MODE"))
+        connection.execute(text("LOCK TABLE cautions, restores IN ACCESS EXCLUSIVE MODE"))
+    insert_if_new(connection, cautions, {"kind": "RESTORE", "since_us": now})
     values = {
         "generation": generation(connection) + 1,
         "backup_time_us": backup_time_us,

@@ -154,6 +154,7 @@ async def test_two_replicas_share_the_jobs_of_one_account_and_run_none_twice(boo
     jobs = [await asked(books, f"job-{number}") for number in range(6)]
     beside = await open_store(books.url) if books.url.startswith("postgresql") else books.store
     others = [books.runtime(beside if number % 2 else None) for number in range(4)]
+    found: list[Reconciliation | None] = []
     for _ in range(40):
         await asyncio.gather(*(each.reconciler.run_once() for each in others))
         found = [await books.store.get_reconciliation(job.reconciliation_id) for job in jobs]

@@ -37,8 +37,8 @@ class Place:
     @asynccontextmanager
     async def house(self, **sections: Any) -> AsyncIterator[House]:
         """The gateway on it, and the provider with all its books."""
-        sections = {"events": EventSettings(poll_s=0.0), "reconciliation": RECONCILIATION} | sections
-        async with open_house(self.url, self.folder, **sections) as opened:
+        given: dict[str, Any] = {"events": EventSettings(poll_s=0.0), "reconciliation": RECONCILIATION, **sections}
+        async with open_house(self.url, self.folder, **given) as opened:
             yield opened
 
     def back_up(self) -> Callable[[], None]:
@@ -214,9 +214,10 @@ async def test_a_claim_that_waits_for_the_declaration_sees_it(place: Place) -> N
         operator = await connect(place.url)
         transaction = operator.transaction()
         await transaction.start()
-        await operator.execute("LOCK TABLE restores IN ACCESS EXCLUSIVE MODE")
+        await operator.execute("LOCK TABLE cautions, restores IN ACCESS EXCLUSIVE MODE")
         call = asyncio.ensure_future(refused(house.create("meanwhile")))
         await eventually(lambda: rows(place.url, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"), bool)
+        await operator.execute("INSERT INTO cautions VALUES ('RESTORE', 0)")
         await operator.execute("INSERT INTO restores VALUES (1, 0, 0, 0, 'operator', 'test')")
         await transaction.commit()
         assert (await call).reason == "RESTORE_PENDING"

@@ -82,6 +82,12 @@ CREATE TABLE restores (
   CONSTRAINT pk_restores PRIMARY KEY (generation)
 );
 
+CREATE TABLE cautions (
+  kind TEXT NOT NULL,
+  since_us BIGINT NOT NULL,
+  CONSTRAINT pk_cautions PRIMARY KEY (kind)
+);
+
 CREATE TABLE restore_clearances (
   account_id TEXT NOT NULL,
   generation BIGINT NOT NULL,
