@@ -153,9 +153,11 @@ class PostgresqlHot:
             operation.operation_id,
             unique_order(claim),
         )
-        (row,) = await self._database.fetch(statements.WHY_HELD, whom)
-        self._is_careful = self._is_careful or row[1]
-        return ClaimOutcome(row[0]) if row[0] else ClaimOutcome.REFUSED
+        for held, is_there in await self._database.fetch(statements.WHY_HELD, whom):
+            self._is_careful = self._is_careful or is_there
+            if held is not None:
+                return ClaimOutcome(held)
+        return ClaimOutcome.REFUSED
 
     async def _order_holder(self, claim: Claim) -> str:
         assert claim.payment is not None

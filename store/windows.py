@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, select
 
 from gateway.domain.observations import ObservationKind
 from gateway.domain.payments import Payment
@@ -45,19 +45,29 @@ def list_window(
 
 
 def get_payments(connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Payment]:
-    """Payments and their movements, each in one statement."""
-    if not keys:
-        return {}
-    of = tuple_(payments.c.tenant_id, payments.c.payment_id)
-    rows = connection.execute(select(payments).where(of.in_(keys))).mappings().all()
-    moved: dict[Key, list[Any]] = {}
-    of = tuple_(movements.c.tenant_id, movements.c.payment_id)
-    for row in connection.execute(select(movements).where(of.in_(keys))).mappings():
-        moved.setdefault((row["tenant_id"], row["payment_id"]), []).append(row)
+    """Payments and their movements, in two statements for each tenant.
+
+    Not by pairs: SQLite walks no index for them.
+    """
+    by_tenant: dict[str, list[str]] = {}
+    for tenant_id, payment_id in keys:
+        by_tenant.setdefault(tenant_id, []).append(payment_id)
     return {
-        (row["tenant_id"], row["payment_id"]): payment_from(row, moved.get((row["tenant_id"], row["payment_id"]), ()))
-        for row in rows
+        (tenant_id, payment.payment_id): payment
+        for tenant_id, payment_ids in by_tenant.items()
+        for payment in _payments_of(connection, tenant_id, payment_ids)
     }
+
+
+def _payments_of(connection: Connection, tenant_id: str, payment_ids: Sequence[str]) -> Iterable[Payment]:
+    moved: dict[str, list[Any]] = {}
+    table = movements.c
+    query = select(movements).where(table.tenant_id == tenant_id, table.payment_id.in_(payment_ids))
+    for row in connection.execute(query).mappings():
+        moved.setdefault(row["payment_id"], []).append(row)
+    query = select(payments).where(payments.c.tenant_id == tenant_id, payments.c.payment_id.in_(payment_ids))
+    for row in connection.execute(query).mappings():
+        yield payment_from(row, moved.get(row["payment_id"], ()))
 
 
 def has_contradiction(connection: Connection, tenant_id: str, payment_id: str, detail: str) -> bool:
