@@ -152,6 +152,12 @@ async def test_a_running_gateway_sends_nothing_from_the_moment_of_the_declaratio
             assert (error.sent, error.safe_to_retry) == ("NO", "true")
             assert error.retry_after_s is not None
         assert (await house.create("before")).payment_id == payment.payment_id, "a stored reply outranks the refusal"
+        # So old that absence would end it, were the database the one that has sent it.
+        await rows(
+            house.database_url,
+            "UPDATE operations SET claimed_time_us = claimed_time_us - 2000000000, "
+            f"last_send_us = last_send_us - 2000000000 WHERE payment_id = '{unknown.payment_id}'",
+        )
         recoveries = await _recoveries(house, unknown.payment_id)
         await eventually(lambda: _recoveries(house, unknown.payment_id), lambda now: now >= recoveries + 3)
         assert (await house.get(unknown.payment_id)).state == State.PAYMENT_STATE_UNKNOWN, (
@@ -163,7 +169,8 @@ async def test_a_running_gateway_sends_nothing_from_the_moment_of_the_declaratio
         assert await release(house.database_url, "acct_main", actor="operator", reason="looked myself") == 1
         assert (await house.create("after")).state == State.PAYMENT_STATE_CAPTURED
         await refund(house, payment.payment_id, "r", 100)
-        await house.until(unknown.payment_id, State.PAYMENT_STATE_CAPTURED)
+        # Nothing is sent again so late; that it never was there is what a look says now.
+        await house.until(unknown.payment_id, State.PAYMENT_STATE_FAILED)
 
 
 async def test_only_a_reconciliation_that_proves_it_clears_an_account(place: Place) -> None:
@@ -184,6 +191,29 @@ async def test_only_a_reconciliation_that_proves_it_clears_an_account(place: Pla
         await ended(house, await ask(house, "long-enough"))
         assert not (await standing(house.database_url, ["acct_main"]))[0].pending
         assert (await house.create("at-last")).state == State.PAYMENT_STATE_CAPTURED
+
+
+async def test_an_older_payment_is_read_at_its_provider_before_anything_is_sent(place: Place) -> None:
+    """No list by creation time shows a refund of an old payment: its object does, and it is read first."""
+    async with place.house() as house:
+        kept = await house.create("kept")
+    restore, backup_time = place.back_up(), datetime.now(UTC)
+    async with place.house() as house:
+        await refund(house, kept.payment_id, "refund-lost", 400)
+    restore()
+    # No reconciliation: somebody takes it upon himself, as for a provider that cannot list.
+    await place.declare(backup_time, accounts=())
+    await release(place.url, "acct_main", actor="operator", reason="it cannot list")
+    async with place.house() as house:
+        await house.control("/control/faults", {"rates": {"http_500_before": 1.0}, "scope": {"method": "GET"}})
+        error = await refused(refund(house, kept.payment_id, "refund-lost", 400))
+        assert (error.code, error.sent) == (grpc.StatusCode.UNAVAILABLE, "NO"), "it cannot be read, so nothing is sent"
+        await house.control("/control/faults", {"rates": {}})
+        error = await refused(refund(house, kept.payment_id, "refund-lost", 400))
+        assert (error.reason, error.sent) == ("LOST_IN_RESTORE", "YES")
+        assert (await house.get(kept.payment_id)).money.refunded.amount_minor == 400
+        await refund(house, kept.payment_id, "refund-rest", 600)
+        assert sorted(effect["amount"] for effect in house.effects(kind="refund")) == [400, 600]
 
 
 async def test_without_a_declaration_the_providers_key_still_stands_in_the_way(place: Place) -> None:

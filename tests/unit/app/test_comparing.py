@@ -121,6 +121,17 @@ def test_a_poisoned_object_is_merged_in_nothing() -> None:
     assert not is_mergeable(found)
 
 
+def test_a_poisoned_object_is_not_merged_for_a_lost_operation_either() -> None:
+    """A lost refund is merged, but not together with a wrong amount."""
+    desk, books = opened()
+    payment = knowing(desk, books.snapshot())
+    books.execute(replace(desk.create, operation_id="op_lost", kind=CommandKind.REFUND, amount_minor=40))
+    wrong = replace(books.snapshot(), facts=_with_capture_of(books.snapshot().facts, 90))
+    found = differences(payment, wrong, [desk.create.operation_id])
+    assert {(each.type, each.lost) for each in found} == {(B.AMOUNT, ()), (B.MISSING_HERE, ("op_lost",))}
+    assert not is_mergeable(found)
+
+
 def _with_capture_of(facts: Facts, amount_minor: int) -> Facts:
     return replace(
         facts,
