@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from gateway import cli_operations
+from gateway.cli_reconcile import reconcile_command
+from gateway.cli_restore import restore_command
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -36,6 +38,8 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 cli_operations.register(app)
+app.command("reconcile")(reconcile_command)
+app.command("restore")(restore_command)
 
 ConfigOption = Annotated[
     Path | None,

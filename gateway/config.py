@@ -32,7 +32,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from gateway.app.settings import EngineSettings
+from gateway.app.settings import EngineSettings, EventSettings, ReconciliationSettings
 
 ENV_PREFIX = "OBOL_"
 ENV_NESTING = "__"
@@ -170,12 +170,17 @@ def _named_by_kind(value: object) -> object:
     }
 
 
-def _known_durations(value: object) -> object:
+def _known_names(section: type[EngineSettings | ReconciliationSettings | EventSettings]) -> BeforeValidator:
     # A standard dataclass would let pydantic pass over a name that it does not have.
-    unknown = sorted(set(value) - {each.name for each in fields(EngineSettings)}) if isinstance(value, Mapping) else []
-    if unknown:
-        raise ValueError(f"there is no setting {', '.join(unknown)}")
-    return value
+    names = {each.name for each in fields(section)}
+
+    def check(value: object) -> object:
+        unknown = sorted(set(value) - names) if isinstance(value, Mapping) else []
+        if unknown:
+            raise ValueError(f"there is no setting {', '.join(unknown)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 class Settings(BaseSettings):
@@ -199,7 +204,11 @@ class Settings(BaseSettings):
     drain: DrainSection = Field(default_factory=DrainSection)
     secrets: SecretsSection = Field(default_factory=SecretsSection)
     providers: Annotated[dict[str, ProviderSection], BeforeValidator(_named_by_kind)] = Field(default_factory=_sandbox)
-    engine: Annotated[EngineSettings, BeforeValidator(_known_durations)] = Field(default_factory=EngineSettings)
+    engine: Annotated[EngineSettings, _known_names(EngineSettings)] = Field(default_factory=EngineSettings)
+    reconciliation: Annotated[ReconciliationSettings, _known_names(ReconciliationSettings)] = Field(
+        default_factory=ReconciliationSettings
+    )
+    events: Annotated[EventSettings, _known_names(EventSettings)] = Field(default_factory=EventSettings)
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":

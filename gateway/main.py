@@ -46,7 +46,6 @@ from store import Sealing, open_store, parse_key
 
 GAUGES_POLL_S = 10.0
 GC_ALLOCATIONS = 50_000
-RECONCILIATION_RPCS = frozenset({"RunReconciliation", "GetReconciliation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,16 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         ending.push_async_callback(accounts.close)
         opened = await _open_store(settings)
         ending.push_async_callback(opened.close)
-        runtime = Runtime(opened, accounts, ProtoReplyCodec(), metrics, settings.engine, SystemClock())
+        runtime = Runtime(
+            opened,
+            accounts,
+            ProtoReplyCodec(),
+            metrics,
+            settings.engine,
+            SystemClock(),
+            reconciliation=settings.reconciliation,
+            events=settings.events,
+        )
         edge, services = _edge(settings, metrics), _services(runtime)
         readiness = Readiness(
             [service.descriptor.full_name for service in services],
@@ -218,12 +226,12 @@ def _services(runtime: Runtime) -> tuple[Service, ...]:
         Service(gateway, PaymentGateway(runtime.commands, runtime.queries)),
         Service(observation, BillingObservation(runtime.observing, SystemClock())),
         Service(callbacks, ProviderCallbacks(runtime.callbacks), needs=Context.GATEWAY),
-        Service(operations, _operations(runtime), needs=Context.GATEWAY, unserved=RECONCILIATION_RPCS),
+        Service(operations, _operations(runtime), needs=Context.GATEWAY),
     )
 
 
 def _operations(runtime: Runtime) -> Operations:
-    return Operations(runtime.oversight, runtime.inbox, runtime.resolving, runtime.explaining)
+    return Operations(runtime.oversight, runtime.inbox, runtime.resolving, runtime.explaining, runtime.reconciliations)
 
 
 def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exposition | None:
@@ -255,6 +263,7 @@ async def _keep_gauges(metrics: Metrics, opened: Store, accounts: AccountRegistr
                 unresolved.alarmed,
             )
             metrics.undecided(await opened.undecided(older_than_s=engine.undecided_alarm_s))
+            metrics.reconciled(await opened.standings())
         except Unavailable:
             structlog.get_logger().warning("gauges are stale: the database does not answer")
         await asyncio.sleep(GAUGES_POLL_S)

@@ -4,7 +4,7 @@ Implements `gateway.app.telemetry.Telemetry` and the edge's `RpcTelemetry`. Ever
 an exposition port of its own. Labels are bounded: a value that is too long, or one too many, is counted as OTHER.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from threading import Thread
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from gateway.domain.commands import CommandKind
 from gateway.domain.providers import AccountHealth
+from gateway.domain.reconciliation import Standing
 from gateway.domain.states import CommandState
 
 LABEL_CHARACTERS_MAX = 64
@@ -96,6 +97,25 @@ class Metrics:
             "Observations that a consumer has left undecided for longer than engine.undecided_alarm_s, at least.",
             registry=registry,
         )
+        self._reconciliations = counter(
+            "obol_reconciliations_total", "Reconciliations that have ended.", "account_id", "state"
+        )
+        self._breaks = counter(
+            "obol_reconciliation_breaks_total",
+            "Differences between a provider's books and ours; mends=false ones wait for a person.",
+            *("account_id", "type", "mends"),
+        )
+        self._breaks_open = gauge(
+            "obol_reconciliation_breaks_open", "Unmended breaks of the account's last reconciliation.", "account_id"
+        )
+        self._reconciled_age = gauge(
+            "obol_reconciliation_age_seconds", "Since the account's last reconciliation ended.", "account_id"
+        )
+        self._events = counter(
+            "obol_listed_events_total",
+            "Events of a provider's list: MISSED by delivery, KNOWN, or GAP where some are kept no more.",
+            *("provider", "account_id", "result"),
+        )
         gauge("obol_build_info", "1, with the version.", "version")(version).set(1)
         ProcessCollector(registry=registry)
 
@@ -148,7 +168,22 @@ class Metrics:
     def unmapped(self, provider: str, field: str) -> None:
         self._unmapped(provider, self._bounded("field", field)).inc()
 
+    def reconciliation(self, account_id: str, state: str) -> None:
+        self._reconciliations(account_id, state).inc()
+
+    def reconciliation_break(self, account_id: str, kind: str, mends: bool) -> None:
+        self._breaks(account_id, kind, "true" if mends else "false").inc()
+
+    def fetched_event(self, provider: str, account_id: str, result: str) -> None:
+        self._events(provider, account_id, result).inc()
+
     # What the composition root and the providers tell.
+
+    def reconciled(self, standings: Sequence[Standing]) -> None:
+        """Where the reconciliation of each account stands."""
+        for standing in standings:
+            self._breaks_open(standing.account_id).set(standing.unmended)
+            self._reconciled_age(standing.account_id).set(standing.age_s)
 
     def breaker(self, account_id: str, health: AccountHealth) -> None:
         """An account's breaker is at `health`."""

@@ -28,13 +28,14 @@ from gateway.domain.storage import (
 )
 from store import browsing, consumers, inbox, observing, recovery
 from store.database import Database
+from store.durable_oversight import DurableOversight
 from store.feed import Feed
 from store.hot import Hot
 from store.operating import DurableOperating
 from store.sealing import Sealing
 
 
-class DurableStore(DurableOperating):
+class DurableStore(DurableOversight, DurableOperating):
     """Everything durable; implements `gateway.domain.storage.Store`. Safe for concurrent tasks of one event loop."""
 
     def __init__(
@@ -48,7 +49,7 @@ class DurableStore(DurableOperating):
         refresh: Callable[[], Awaitable[None]],
     ) -> None:
         """`number` runs the engine's sequencer once, `refresh` brings its planner's statistics up to date."""
-        self._database = database
+        super().__init__(database)
         self._hot = hot
         self._feed = feed
         self._sealing = sealing

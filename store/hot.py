@@ -161,6 +161,12 @@ def _later(seconds: float | None) -> int | None:
     return None if seconds is None else microseconds(seconds)
 
 
+def unique_order(claim: Claim) -> str | None:
+    """The order that a new payment declares unique."""
+    terms = claim.payment.terms if claim.payment is not None else None
+    return terms.order_reference if terms is not None and terms.order_reference_unique else None
+
+
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
     """Why a claim changed nothing, from the state of the command that holds its key (None: nobody does)."""
     if key_state is None or (claim.reopen and key_state == "NOT_SENT"):
@@ -170,14 +176,17 @@ def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
 
 def aggregate_from(found: Mapping[str, Any]) -> Aggregate:
     """All of a payment, from the rows of one moment, in a settled order."""
-    operations = sorted(map(operation_from, found["operations"]), key=_operation_order)
+    commands = sorted(
+        map(command_from, found["commands"]), key=lambda command: (command.created_time_us, command.command_id)
+    )
+    # As their commands came: an id says nothing of the time.
+    place = {command.command_id: number for number, command in enumerate(commands)}
+    operations = sorted(
+        map(operation_from, found["operations"]), key=lambda operation: (place[operation.command_id], operation.step)
+    )
     return Aggregate(
         payment=payment_from(found["payment"], found["movements"]),
-        commands=tuple(
-            sorted(
-                map(command_from, found["commands"]), key=lambda command: (command.created_time_us, command.command_id)
-            )
-        ),
+        commands=tuple(commands),
         operations=tuple(operations),
         refunds=tuple(sorted(map(refund_from, found["refunds"]), key=lambda refund: refund.refund_id)),
     )
@@ -186,7 +195,3 @@ def aggregate_from(found: Mapping[str, Any]) -> Aggregate:
 def due_from(rows: Iterable[Stored], now_us: int) -> Due:
     """Taken operations, longest overdue first."""
     return Due(tuple(map(operation_from, rows)), now_us)
-
-
-def _operation_order(operation: Operation) -> tuple[str, int]:
-    return (operation.command_id, operation.step)

@@ -29,6 +29,7 @@ from store.hot import (
     microseconds,
     reserving,
     settled_parts,
+    unique_order,
     why_not,
 )
 from store.postgresql_database import PostgresqlDatabase
@@ -44,6 +45,8 @@ class PostgresqlHot:
 
     def __init__(self, database: PostgresqlDatabase) -> None:
         self._database = database
+        self._is_careful = False
+        """Whether claims ask for all that a restore forbids: once there was a caution. Costs time, decides nothing."""
 
     async def claim(self, claim: Claim) -> Claimed:
         for _ in range(ORDER_TRIES_MAX):
@@ -59,7 +62,11 @@ class PostgresqlHot:
                 continue
             if rows:
                 return _claimed(claim, rows[0])
-            return Claimed(await self._why_not(claim))
+            was_careful = self._is_careful
+            outcome = await self._why_not(claim)
+            if outcome is not ClaimOutcome.REFUSED or was_careful or not self._is_careful:
+                return Claimed(outcome)
+            # Refused for a caution that has nothing to do with it, perhaps: the careful statement knows.
         return Claimed(ClaimOutcome.REFUSED)
 
     async def settle(self, settlement: Settlement) -> SettleOutcome:
@@ -106,14 +113,14 @@ class PostgresqlHot:
         return due_from(operations, rows[0]["now_us"])
 
     async def _send_claim(self, claim: Claim) -> list[asyncpg.Record]:
-        rows = claim_rows(claim)
+        rows, careful = claim_rows(claim), self._is_careful
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
         if payment is not None and not claim.reopen:
             given += statements.OPERATION.values(rows["operation"])
             given += statements.COMMAND.values(rows["command"])
             given += statements.PAYMENT.values(payment)
-            statement = statements.claim_new_payment(refund=refund is not None)
+            statement = statements.claim_new_payment(refund=refund is not None, careful=careful)
         else:
             command = claim.command
             given += (command.caller.tenant_id, command.payment_id, claim.expected_version)
@@ -121,11 +128,13 @@ class PostgresqlHot:
             if claim.reopen:
                 given += statements.AGAIN.values(rows["operation"])
                 given += statements.ATTEMPT.values(rows["command"])
-                statement = statements.claim_again(refund=refund is not None, routed=payment is not None)
+                statement = statements.claim_again(
+                    refund=refund is not None, routed=payment is not None, careful=careful
+                )
             else:
                 given += statements.OPERATION.values(rows["operation"])
                 given += statements.FURTHER.values(rows["command"])
-                statement = statements.claim_existing_payment(refund=refund is not None)
+                statement = statements.claim_existing_payment(refund=refund is not None, careful=careful)
         given += statements.HISTORY.values(rows["history"])
         if refund is not None:
             given += statements.REFUND.values(refund)
@@ -139,7 +148,24 @@ class PostgresqlHot:
         rows = await self._database.fetch(
             statements.FIND_KEY, (command.caller.tenant_id, command.rpc, command.idempotency_key)
         )
-        return why_not(claim, rows[0]["state"] if rows else None)
+        outcome = why_not(claim, rows[0]["state"] if rows else None)
+        return outcome if outcome is not ClaimOutcome.REFUSED else await self._why_held(claim)
+
+    async def _why_held(self, claim: Claim) -> ClaimOutcome:
+        """REFUSED, or what a restore has to do with it."""
+        operation = claim.operation
+        whom = (
+            operation.account_id,
+            operation.tenant_id,
+            operation.payment_id,
+            operation.operation_id,
+            unique_order(claim),
+        )
+        for held, is_there in await self._database.fetch(statements.WHY_HELD, whom):
+            self._is_careful = self._is_careful or is_there
+            if held is not None:
+                return ClaimOutcome(held)
+        return ClaimOutcome.REFUSED
 
     async def _order_holder(self, claim: Claim) -> str:
         assert claim.payment is not None

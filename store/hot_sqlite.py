@@ -30,6 +30,7 @@ from store.hot import (
     microseconds,
     reserving,
     settled_parts,
+    unique_order,
     why_not,
 )
 from store.records import audit_row, callback_row
@@ -122,7 +123,8 @@ class SqliteHot:
         }
         operation = rows["operation"] | lease | {"epoch": 1}
         if claim.payment is not None and not claim.reopen:
-            if not _changed(driver, statements.INSERT_PAYMENT, rows["payment"] | {"version": 1}):
+            row = rows["payment"] | {"version": 1, "operation_id": claim.operation.operation_id}
+            if not _changed(driver, statements.INSERT_PAYMENT, row):
                 return self._not_inserted(driver, claim)
         else:
             version = self._touch(driver, claim, now_us)
@@ -145,6 +147,9 @@ class SqliteHot:
         """A new payment met a taken key, or a taken order; nothing is written yet. The key comes first."""
         if self._key_state(driver, claim) is not None:
             return Claimed(ClaimOutcome.KEY_TAKEN)
+        held = self._why_held(driver, claim)
+        if held is not ClaimOutcome.REFUSED:
+            return Claimed(held)
         assert claim.payment is not None
         order = (claim.payment.tenant_id, claim.payment.terms.order_reference)
         holder = driver.execute(statements.FIND_ORDER, order).fetchone()
@@ -162,6 +167,7 @@ class SqliteHot:
             "exclusive": exclusive_command(claim.command),
             "capture": capture,
             "refund": refund,
+            "sending_account": claim.operation.account_id,
             "now_us": now_us,
         }
         if not claim.reopen:
@@ -180,7 +186,16 @@ class SqliteHot:
         raise UndoneError(Claimed(self._why_not(driver, claim)))
 
     def _why_not(self, driver: sqlite3.Connection, claim: Claim) -> ClaimOutcome:
-        return why_not(claim, self._key_state(driver, claim))
+        outcome = why_not(claim, self._key_state(driver, claim))
+        return outcome if outcome is not ClaimOutcome.REFUSED else self._why_held(driver, claim)
+
+    def _why_held(self, driver: sqlite3.Connection, claim: Claim) -> ClaimOutcome:
+        """REFUSED, or what a restore has to do with it."""
+        operation = claim.operation
+        names = ("account_id", "tenant_id", "payment_id", "operation_id")
+        whom = {name: getattr(operation, name) for name in names} | {"order": unique_order(claim)}
+        found, _ = driver.execute(statements.WHY_HELD, whom).fetchone()
+        return ClaimOutcome(found) if found else ClaimOutcome.REFUSED
 
     def _key_state(self, driver: sqlite3.Connection, claim: Claim) -> str | None:
         command = claim.command

@@ -61,8 +61,8 @@ def parameters_of(tenant_id: str, wanted: PaymentFilter, before_payment_id: str,
         "before_payment_id": before_payment_id,
         "created_from_us": since,
         "created_before_us": until,
-        "first_id": _id_at(since // _US_OF_MS - SKEW_S_MAX * 1_000),
-        "last_id": _id_at(until // _US_OF_MS + SKEW_S_MAX * 1_000 + 1),
+        "first_id": id_at(since // _US_OF_MS - SKEW_S_MAX * 1_000),
+        "last_id": id_at(until // _US_OF_MS + SKEW_S_MAX * 1_000 + 1),
         "limit": limit,
     } | {f"state_{number}": state for number, state in enumerate(states)}
 
@@ -112,6 +112,6 @@ def _movements(dialect: str) -> str:
     return f"(SELECT {rows} FROM movements m WHERE m.tenant_id = p.tenant_id AND m.payment_id = p.payment_id)"
 
 
-def _id_at(milliseconds: int) -> str:
+def id_at(milliseconds: int) -> str:
     """The lowest id of a payment that was made in that millisecond, or later."""
     return f"pay_{min(max(milliseconds, 0), _ID_MS_MAX):012x}"

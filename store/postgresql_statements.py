@@ -22,6 +22,7 @@ from store import operating_tables, tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import Part
 from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
+from store.sends import CAUTION, held, lost, unread, why_held
 from store.spelling import Slots, assigned, columns_of, insert_from, kinds_of, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -54,7 +55,8 @@ AGAIN = Part.of(tables.operations, without={*_KEYS, "command_id", *_LEASE})
 ROUTE = Part.named({"provider": "text", "account_id": "text"})
 """The rows of a claim."""
 
-_NEW_COMMAND = "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING"
+# By whichever key: a command's id is a function of its idempotency key.
+_NEW_COMMAND = "ON CONFLICT DO NOTHING"
 
 _PAYMENT_GUARD = """
 SELECT p.tenant_id, p.payment_id, p.version FROM payments p
@@ -65,6 +67,7 @@ WHERE p.tenant_id = $3 AND p.payment_id = $4
       - p.reserved_capture_minor >= $7)
   AND ($8::bigint = 0 OR p.captured_minor - p.refunded_minor - p.reserved_refund_minor - p.disputed_minor >= $8)
   AND {count}
+  AND {may_send}
 FOR UPDATE
 """
 
@@ -94,6 +97,15 @@ def _slots(*kinds: str) -> Slots:
     return slots
 
 
+def _may_send(account: str, *, careful: bool) -> str:
+    """What a restore has to say of a payment `p`; a claim that is not careful asks only whether there was one."""
+    return f"NOT {held(account)} AND NOT {unread('p')}" if careful else f"NOT {CAUTION}"
+
+
+def _payment_guard(count: str, account: str, *, careful: bool) -> str:
+    return _PAYMENT_GUARD.format(count=count, may_send=_may_send(account, careful=careful))
+
+
 _OF_PAYMENT = {name: f"s.{name}" for name in _KEYS}
 """What is claimed belongs to the payment that the stamp names, whatever its row says."""
 
@@ -112,19 +124,21 @@ def _claimed_refund(slots: Slots, suffix: str = "") -> str:
 
 
 @lru_cache(SHAPES_MAX)
-def claim_new_payment(*, refund: bool) -> str:
+def claim_new_payment(*, refund: bool, careful: bool) -> str:
     """A create: $1, $2, OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
 
     The order reference's index refuses a second holder by raising.
     """
     slots = _slots(*_CLAIM_SLOTS)
     operation, command = slots.row(OPERATION.kinds), slots.row(COMMAND.kinds)
+    payment = slots.row(PAYMENT.kinds)
+    lost_before = lost(command["tenant_id"], operation["operation_id"], payment["unique_order_reference"])
+    may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before}" if careful else f"NOT {CAUTION}"
+    new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING tenant_id, payment_id"
     parts = {
-        "command": insert_from(command, tables.commands, suffix=f"{_NEW_COMMAND} RETURNING tenant_id, payment_id"),
+        "command": insert_from(command, tables.commands, suffix=new),
         "stamp": f"SELECT c.*, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command c",
-        "payment": insert_from(
-            slots.row(PAYMENT.kinds) | _OF_PAYMENT | {"version": "s.version"}, tables.payments, "stamp s"
-        ),
+        "payment": insert_from(payment | _OF_PAYMENT | {"version": "s.version"}, tables.payments, "stamp s"),
         "operation": _claimed_operation(operation),
         "history": _claim_history(slots),
     }
@@ -134,13 +148,15 @@ def claim_new_payment(*, refund: bool) -> str:
 
 
 @lru_cache(SHAPES_MAX)
-def claim_existing_payment(*, refund: bool) -> str:
+def claim_existing_payment(*, refund: bool, careful: bool) -> str:
     """A command on a payment that is there: $1 to $8, OPERATION, FURTHER, HISTORY and REFUND where there is one."""
     slots = _slots(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation = slots.row(OPERATION.kinds)
     command = slots.row(FURTHER.kinds) | {name: f"g.{name}" for name in _KEYS}
     parts = {
-        "guard": _PAYMENT_GUARD.format(count=f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"),
+        "guard": _payment_guard(
+            f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}", operation["account_id"], careful=careful
+        ),
         "command": insert_from(command, tables.commands, "guard g", suffix=f"{_NEW_COMMAND} RETURNING command_id"),
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
@@ -156,7 +172,7 @@ def claim_existing_payment(*, refund: bool) -> str:
 
 
 @lru_cache(SHAPES_MAX)
-def claim_again(*, refund: bool, routed: bool) -> str:
+def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
     """A command that was NOT_SENT, once more: $1 to $8, AGAIN, ATTEMPT, HISTORY, then REFUND and ROUTE if any.
 
     `routed`: the payment moves to the account of ROUTE.
@@ -165,7 +181,7 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     operation, attempt = slots.row(AGAIN.kinds), slots.row(ATTEMPT.kinds)
     changed = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id"})
     parts = {
-        "guard": _PAYMENT_GUARD.format(count="TRUE"),
+        "guard": _payment_guard("TRUE", operation["account_id"], careful=careful),
         "attempt": f"""
             SELECT c.command_id, o.operation_id, o.epoch FROM guard g, commands c, operations o
             WHERE c.tenant_id = g.tenant_id AND c.command_id = {attempt["command_id"]} AND c.rpc = {attempt["rpc"]}
@@ -344,6 +360,8 @@ RECEIVE_CALLBACK = _receive_callback()
 
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
+WHY_HELD = why_held("$1", "$2", "$3", "$4", "$5")
+"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL. One row: the ClaimOutcome or NULL, CAUTION."""
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = $1 AND unique_order_reference = $2"
 
 

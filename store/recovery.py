@@ -11,6 +11,7 @@ from gateway.domain.storage import AuditRecord, Unresolved
 from store.hot import microseconds
 from store.records import audit_row
 from store.rows import clean, operation_from
+from store.sends import held
 from store.tables import (
     EXPIRABLE_COMMAND,
     LIVE_CALLBACK,
@@ -37,12 +38,13 @@ def start_resend(
     """Move the last possible send and the lease on; None where the epoch no longer stands, or the lease has ended.
 
     The lease is asked for although the epoch stands: a holder that slept through it judged the operation's age long
-    ago, and nobody else need have taken it since. By now the provider may have forgotten the key.
+    ago, and nobody else need have taken it since. By now the provider may have forgotten the key. And nothing is sent
+    at an account that waits for its reconciliation after a restore.
     """
     lease_until = now + microseconds(lease_s)
     statement = (
         update(operations)
-        .where(*_held(operation), operations.c.lease_until_us > now)
+        .where(*_held(operation), operations.c.lease_until_us > now, text(f"NOT {held('operations.account_id')}"))
         .values(lease_until_us=lease_until, next_attempt_us=lease_until, last_send_us=now + microseconds(send_window_s))
         .returning(operations)
     )

@@ -24,6 +24,13 @@ def named_insert(table: Table, suffix: str = "") -> str:
     return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) {suffix}".rstrip()
 
 
+def named_insert_where(table: Table, condition: str, suffix: str = "") -> str:
+    """SQLite: the same, where `condition` holds."""
+    names = columns_of(table)
+    values = ", ".join(f":{name}" for name in names)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) SELECT {values} WHERE {condition} {suffix}".rstrip()
+
+
 def named_assignments(names: Iterable[str]) -> str:
     """SQLite: `a = :a, b = :b`."""
     return ", ".join(f"{name} = :{name}" for name in names)

@@ -12,7 +12,8 @@ from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
 from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
-from store.spelling import columns_of, named_assignments, named_insert, replacing
+from store.sends import held, lost, unread, why_held
+from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
 _GUARD = """
@@ -23,6 +24,7 @@ WHERE tenant_id = :tenant_id AND payment_id = :payment_id
       - reserved_capture_minor >= :capture)
   AND (:refund = 0 OR captured_minor - refunded_minor - reserved_refund_minor - disputed_minor >= :refund)
 """
+_MAY_SEND = f"AND NOT {held(':sending_account')} AND NOT {unread('payments')}"
 
 _TOUCH_PAYMENT = """
 UPDATE payments SET version = version + 1, updated_time_us = max(updated_time_us, :now_us),
@@ -30,22 +32,26 @@ UPDATE payments SET version = version + 1, updated_time_us = max(updated_time_us
   reserved_capture_minor = reserved_capture_minor + :capture, reserved_refund_minor = reserved_refund_minor + :refund,
 """
 
-INSERT_PAYMENT = named_insert(tables.payments, "ON CONFLICT DO NOTHING")
-"""No row: the payment's order, or its id, is taken."""
+INSERT_PAYMENT = named_insert_where(
+    tables.payments,
+    f"NOT {held(':account_id')} AND NOT {lost(':tenant_id', ':operation_id', ':unique_order_reference')}",
+    "ON CONFLICT DO NOTHING",
+)
+"""No row: the payment's order, or its id, is taken; or a restore from backup forbids it."""
 
-INSERT_COMMAND = named_insert(tables.commands, "ON CONFLICT (tenant_id, rpc, idempotency_key) DO NOTHING")
+INSERT_COMMAND = named_insert(tables.commands, "ON CONFLICT DO NOTHING")
 INSERT_OPERATION = named_insert(tables.operations)
 INSERT_REFUND = named_insert(tables.refunds)
 PUT_REFUND = named_insert(tables.refunds, replacing(tables.refunds))
 INSERT_HISTORY = named_insert(tables.history)
 
 TOUCH_PAYMENT = (
-    f"{_TOUCH_PAYMENT} command_count = command_count + 1 {_GUARD} "
+    f"{_TOUCH_PAYMENT} command_count = command_count + 1 {_GUARD} {_MAY_SEND} "
     f"AND command_count < {COMMANDS_PER_PAYMENT_MAX} RETURNING version"
 )
 TOUCH_PAYMENT_AGAIN = (
     f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id) "
-    f"{_GUARD} RETURNING version"
+    f"{_GUARD} {_MAY_SEND} RETURNING version"
 )
 
 REOPEN_COMMAND = """
@@ -92,6 +98,7 @@ INSERT_APPROVAL = named_insert(operating_tables.approvals)
 INSERT_CALLBACK = named_insert(tables.callbacks, "ON CONFLICT (provider, account_id, event_id) DO NOTHING")
 
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"
+WHY_HELD = why_held(":account_id", ":tenant_id", ":payment_id", ":operation_id", ":order")
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = ? AND unique_order_reference = ?"
 FIND_COMMAND = (
     f"SELECT {', '.join(columns_of(tables.commands))} FROM commands "

@@ -13,7 +13,7 @@ from gateway.app.engine import Engine, Plan
 from gateway.app.planning import (
     Identity,
     Wish,
-    fresh_identity,
+    identity_of,
     plan_cancel,
     plan_capture,
     plan_confirm,
@@ -34,6 +34,7 @@ from gateway.app.requests import (
     check_id,
     request_hash,
 )
+from gateway.app.restored import RESTORED, refusal_after_restore
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import EXCLUSIVE_KINDS, Caller, CommandKind
@@ -90,7 +91,7 @@ class Commands:
             account = self._accounts.route(provider=request.provider, account_id=request.account_id)
             if account is None:
                 raise _no_account(request.provider, request.account_id)
-            return plan_create(wish, request, account, fresh_identity())
+            return plan_create(wish, request, account, identity_of(wish))
 
         return await self._run(wish, plan, plan_create_again, deadline_s)
 
@@ -163,7 +164,7 @@ class Commands:
             base = await self._store.load(wish.caller.tenant_id, payment_id)
             if base is None:
                 raise no_payment(payment_id)
-            return planner(wish, base, self._account_of(base), fresh_identity(payment_id))
+            return planner(wish, base, self._account_of(base), identity_of(wish, payment_id))
 
         return await self._run(wish, plan, planner, deadline_s)
 
@@ -179,6 +180,7 @@ class Commands:
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
+                _check_not_lost(planned)
                 self._check_room(planned)
                 self._check_deadline(deadline_s)
                 admission = await self._admit(planned.account)
@@ -208,12 +210,24 @@ class Commands:
                 if isinstance(found, CommandReply):
                     return found
                 reopen = found
+            elif submitted.outcome in RESTORED:
+                await self._after_restore(wish, planned, submitted.outcome)
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to claim; nothing was sent, repeat the call",
             safe_to_retry=True,
             retry_after_s=1.0,
         )
+
+    async def _after_restore(self, wish: Wish, planned: Plan, outcome: ClaimOutcome) -> None:
+        """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal."""
+        try:
+            if outcome is not ClaimOutcome.UNREAD_SINCE_RESTORE:
+                raise refusal_after_restore(planned, outcome)
+            await self._reading.catch_up(wish.caller, planned.command.payment_id)
+        except ObolError as refusal:
+            self._telemetry.refusal(wish.rpc, refusal.reason)
+            raise
 
     async def _plan_again(self, wish: Wish, reopen: Reopen, planner: Planner) -> Plan:
         """The plan of a NOT_SENT command under its own ids."""
@@ -281,6 +295,16 @@ class Commands:
                 retry_after_s=refused.retry_after_s,
                 details=details,
             ) from refused
+
+
+def _check_not_lost(planned: Plan) -> None:
+    """Refuse what the provider's books show done and this database has no command of: a restore has lost it."""
+    if planned.base is None or planned.reopen:
+        return
+    facts, operation_id = planned.base.payment.facts, planned.operation.operation_id
+    named = (*(m.operation_id for m in facts.movements), *(a.operation_id for a in facts.attempts))
+    if operation_id in named:
+        raise refusal_after_restore(planned, ClaimOutcome.LOST_IN_RESTORE)
 
 
 def no_payment(payment_id: str) -> NotFound:

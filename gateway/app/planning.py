@@ -28,18 +28,13 @@ from gateway.domain.storage import Aggregate
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The ids of a command: fresh, or those of a NOT_SENT one that is tried again."""
+    """The ids of a command: those of its key, or those of a NOT_SENT one that is tried again."""
 
     command_id: str
     operation_id: str
     payment_id: str
     refund_id: str
     reopen: bool = False
-
-
-def fresh_identity(payment_id: str = "") -> Identity:
-    """New ids; a new payment's too where none is given."""
-    return Identity(new_id("cmd"), new_id("op"), payment_id or new_id("pay"), new_id("ref"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +47,17 @@ class Wish:
     idempotency_key: str
     request_hash: bytes
     now_us: int
+
+
+def identity_of(wish: Wish, payment_id: str = "") -> Identity:
+    """The ids of the command under this key; a new payment's too where none is given.
+
+    Command and operation are functions of (tenant, RPC, key): a command that this database has lost is the same one
+    when it is repeated, to the provider as well, whose key and whose metadata are made of these. Payments and refunds
+    are listed by their ids, which begin with the time.
+    """
+    told = "\x00".join((wish.caller.tenant_id, wish.rpc, wish.idempotency_key))
+    return Identity(_derived("cmd", told), _derived("op", f"{told}\x001"), payment_id or new_id("pay"), new_id("ref"))
 
 
 def plan_create(wish: Wish, request: CreatePayment, account: Account, identity: Identity) -> Plan:
@@ -224,6 +230,11 @@ def missing(account: Account, what: str) -> Precondition:
         f"account {account.account_id} ({account.provider}) does not offer {what}",
         details={"provider": account.provider, "account_id": account.account_id},
     )
+
+
+def _derived(prefix: str, told: str) -> str:
+    """An id of 128 bits that the same words always get."""
+    return f"{prefix}_{hashlib.sha256(f'{prefix}{told}'.encode()).hexdigest()[:32]}"
 
 
 def _terms(request: CreatePayment, now_us: int) -> PaymentTerms:

@@ -10,6 +10,7 @@ import structlog
 
 from gateway.app.clock import new_id
 from gateway.app.learning import Learning
+from gateway.app.restored import unread_since_restore
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
 from gateway.app.telemetry import Telemetry
@@ -18,7 +19,7 @@ from gateway.domain.commands import Caller
 from gateway.domain.errors import Busy, NotFound, Reason, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
-from gateway.domain.providers import Account, Accounts, AdmissionRefused, Found, Lookup, Unreadable
+from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Lookup, Unreadable
 from gateway.domain.storage import AuditRecord, Store
 
 READ_TRIES_MAX = 8
@@ -65,6 +66,23 @@ class Reading:
 
     async def sync(self, caller: Caller, payment_id: str) -> Payment:
         """The payment after the provider was asked. Raises NotFound, Unavailable, Busy (it will not hold still)."""
+        payment, _ = await self._ask(caller, payment_id)
+        return payment
+
+    async def catch_up(self, caller: Caller, payment_id: str) -> None:
+        """Ask the provider for a payment from before a restore, and note that its facts are the provider's again.
+
+        Raises as `sync` does, and Unavailable(RESTORE_PENDING) where the answer leaves open how the payment stands.
+        """
+        # Read before the provider is: a restore that is declared meanwhile asks for a look of its own.
+        generation = await self._store.generation()
+        _, doubt = await self._ask(caller, payment_id)
+        if doubt:
+            raise unread_since_restore(payment_id, doubt)
+        await self._store.mark_read(caller.tenant_id, payment_id, generation=generation)
+
+    async def _ask(self, caller: Caller, payment_id: str) -> tuple[Payment, str]:
+        """The payment after the provider was asked, and why the answer leaves doubt, if it does."""
         for _ in range(READ_TRIES_MAX):
             aggregate = await self._store.load(caller.tenant_id, payment_id)
             if aggregate is None:
@@ -81,8 +99,11 @@ class Reading:
                     safe_to_retry=True,
                     retry_after_s=1.0,
                 )
-            if not isinstance(lookup, Found) or lookup.snapshot.unmapped:
-                return payment
+            if isinstance(lookup, Absent):
+                gone = payment.provider_payment_id is not None or not lookup.consistent
+                return payment, "it does not show the payment's object" if gone else ""
+            if lookup.snapshot.unmapped:
+                return payment, f"unmapped: {', '.join(lookup.snapshot.unmapped)}"
             lie = mismatch(payment, payment.terms, lookup.snapshot)
             lesson = Lesson(
                 source=Source.RECOVERY,
@@ -104,7 +125,7 @@ class Reading:
             )
             settled = await self._learning.settle_read(aggregate, lesson)
             if settled is not None:
-                return settled.payment
+                return settled.payment, lie
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to sync; repeat the call",

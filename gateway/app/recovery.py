@@ -35,6 +35,7 @@ from gateway.domain.storage import Aggregate, Store
 FAILURE_LENGTH_MAX = 500
 TOLD_PATIENCE = 5
 OUT_OF_MEANS = "too old to resend, and a look cannot prove its absence: ask the provider how it ended"
+RESTORED = "a restore of the database waits for its reconciliation"
 
 _log = structlog.get_logger(__name__)
 
@@ -181,6 +182,9 @@ class Recovery:
         if operation.state not in RESERVING_STATES or operation.sent is Sent.YES:
             # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
+        if await self._store.restore_pending(operation.account_id):
+            # What was sent before the restore, and when, is not in this database.
+            return await self._wait(operation, RESTORED)
         if self._may_resend(case):
             # Whether or not the look can miss: while the provider keeps the key, a second send is no second effect.
             return await self._resend(case)
@@ -226,7 +230,7 @@ class Recovery:
                 case.operation, lease_s=self._settings.lease_s, send_window_s=self._settings.send_window_s
             )
             if operation is None:
-                return Recovered.LOST
+                return await self._not_resent(case.operation)
             outcome = await self._engine.call(case.account, operation, admission, window)
         finally:
             admission.release()
@@ -235,6 +239,12 @@ class Recovery:
         return await self._settle(
             replace(case, operation=operation), self._unresolved(operation, verdict), Recovered.RESENT
         )
+
+    async def _not_resent(self, operation: Operation) -> Recovered:
+        """The lease is another's, or a restore was declared since the look: then it is given back, and looked at on."""
+        if await self._store.restore_pending(operation.account_id):
+            return await self._wait(operation, RESTORED)
+        return Recovered.LOST
 
     def _unresolved(self, operation: Operation, verdict: Verdict) -> Verdict:
         """A verdict that may leave the operation live: one that was SENDING when its holder died is UNKNOWN now."""

@@ -10,19 +10,23 @@ from gateway.app.callbacks import Applier, Callbacks
 from gateway.app.clock import Clock, SystemClock, jitter
 from gateway.app.commands import Commands
 from gateway.app.engine import Engine
+from gateway.app.examining import Examination
 from gateway.app.explaining import Explaining
 from gateway.app.hearing import Hearing
 from gateway.app.inbox import Inbox
 from gateway.app.learning import Learning
+from gateway.app.missed_events import MissedEvents
 from gateway.app.observing import Observing
 from gateway.app.oversight import Oversight
 from gateway.app.queries import Queries
 from gateway.app.reading import Reading
+from gateway.app.reconciliation import Reconciler
+from gateway.app.reconciliations import Reconciliations
 from gateway.app.recovery import Recovery
 from gateway.app.replays import Replays
 from gateway.app.replies import ReplyCodec
 from gateway.app.resolving import Resolving
-from gateway.app.settings import EngineSettings
+from gateway.app.settings import EngineSettings, EventSettings, ReconciliationSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.errors import ObolError, Unavailable
 from gateway.domain.providers import Accounts
@@ -34,6 +38,7 @@ ABANDONED_RETRY_S = 300.0
 EXPIRY_BATCH = 1_000
 SEQUENCER_PAUSE_S = 0.02
 STATISTICS_S = 10.0
+EVENT_CURSORS_POLL_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +54,9 @@ class Runtime:
         telemetry: Telemetry,
         settings: EngineSettings,
         clock: Clock | None = None,
+        *,
+        reconciliation: ReconciliationSettings | None = None,
+        events: EventSettings | None = None,
     ) -> None:
         clock = clock or SystemClock()
         learning = Learning(store, codec, telemetry, settings, clock)
@@ -67,6 +75,12 @@ class Runtime:
         self.resolving = Resolving(store, accounts, reading, learning, settings)
         self.explaining = Explaining(store)
         self.alarms = Alarms(store, telemetry, settings)
+        self._reconciling = reconciliation or ReconciliationSettings()
+        self._events = events or EventSettings()
+        examination = Examination(store, accounts, learning, reading, telemetry, self._reconciling)
+        self.reconciler = Reconciler(store, accounts, examination, telemetry, settings, self._reconciling, clock)
+        self.reconciliations = Reconciliations(store, accounts, self.reconciler.wanted)
+        self.missed_events = MissedEvents(store, accounts, telemetry, settings, self._events, self.callbacks.arrived)
         self._store = store
         self._learning = learning
         self._settings = settings
@@ -80,9 +94,14 @@ class Runtime:
             "recovery": self._loop(self.recovery.pump, settings.recovery_poll_s),
             "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
             "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
+            "reconciliation": self._loop(self.reconciler.run_once, self._reconciling.poll_s, self.reconciler.wanted),
             "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
             "statistics": self._loop(self._refresh_statistics, STATISTICS_S),
         }
+        if self._events.poll_s:
+            # Every account has a cursor of its own that says when: the loop only asks whether one is due.
+            poll_s = min(self._events.poll_s, EVENT_CURSORS_POLL_S)
+            loops["events"] = self._loop(self.missed_events.run_once, poll_s)
         self._tasks = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
 
     def ready(self) -> bool:

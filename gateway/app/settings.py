@@ -1,6 +1,54 @@
-"""How long the engine waits for what; durations in seconds, every one a setting."""
+"""How long the engine, reconciliation and the event list wait for what; durations in seconds, every one a setting."""
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationSettings:
+    """How often the provider's records are compared with ours, and how gently; durations in seconds.
+
+    `every_s` 0: only when it is asked for. Else every account that can list its payments gets a reconciliation each
+    `every_s`, of the `window_s` that ended `lag_s` ago. `pause_s` lies between two calls of a job at a provider.
+    """
+
+    every_s: float = 0.0
+    window_s: float = 26 * 3600.0
+    lag_s: float = 3_600.0
+    poll_s: float = 5.0
+    lease_s: float = 120.0
+    pause_s: float = 0.05
+    page: int = 100
+    pages_per_turn: int = 20
+    postpone_first_s: float = 5.0
+    postpone_s_max: float = 600.0
+    postponed_max: int = 10
+    stuck_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.every_s < 0 or (self.every_s and self.window_s < self.every_s):
+            raise ValueError("window_s must be every_s or longer, or what lies between two windows is never compared")
+        if not 1 <= self.page <= 200:
+            raise ValueError("page must be 1 to 200 records")
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings:
+    """How missed callbacks are fetched from a provider's event list; durations in seconds.
+
+    An event is taken from the list `lag_s` after its making, so that the ordinary delivery comes first. `first_s` is
+    how far back an account that this gateway has not read before is read. `poll_s` 0: never.
+    """
+
+    poll_s: float = 60.0
+    lag_s: float = 120.0
+    first_s: float = 24 * 3600.0
+    lease_s: float = 120.0
+    page: int = 100
+    pages_per_turn: int = 10
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.page <= 100:
+            raise ValueError("page must be 1 to 100 events")
 
 
 @dataclass(frozen=True, slots=True)

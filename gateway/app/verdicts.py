@@ -81,8 +81,9 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
         case NotExecuted(failure=failure, retry_after_s=retry_after_s):
             state = CommandState.UNKNOWN if may_have_arrived else CommandState.NOT_SENT
             return Verdict(state, operation.sent, failure=failure, retry_after_s=retry_after_s, reached=True)
-        case Ambiguous(failure=failure, contradicts=contradicts):
-            sent = operation.sent.at_least(Sent.MAYBE)
+        case Ambiguous(failure=failure, contradicts=contradicts, key_known=key_known):
+            # A key that the provider knows from another request was sent before: nothing may conclude from absence.
+            sent = operation.sent.at_least(Sent.YES if key_known else Sent.MAYBE)
             return Verdict(CommandState.UNKNOWN, sent, failure=failure, quarantined=contradicts)
 
 

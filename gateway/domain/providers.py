@@ -76,9 +76,9 @@ class Snapshot:
     """A provider's payment object as read at one moment, normalized.
 
     `facts` carry our operation ids where the provider's metadata has them. `amount_minor` and `currency` are the
-    object's own. `payment_id` and `tenant_id` are ours from its metadata, empty where it has none. `unmapped` names
-    every value that the mapping table did not know: with any, the outcome is UNKNOWN. `risk` moves nothing: what
-    of it is not ordinary is kept as the movement's reason.
+    object's own. `payment_id`, `tenant_id`, `operation_id` (of the create) and `order_reference` are ours from its
+    metadata, empty where it has none. `unmapped` names every value that the mapping table did not know: with any, the
+    outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as the movement's reason.
     """
 
     account_id: str
@@ -93,6 +93,8 @@ class Snapshot:
     provider_time_us: int | None = None
     unmapped: tuple[str, ...] = ()
     risk: RiskSignal | None = None
+    operation_id: str = ""
+    order_reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +143,13 @@ class NotExecuted:
 class Ambiguous:
     """Anything else: the provider may or may not have acted. `failure` says what was seen, bounded and redacted.
 
-    `contradicts`: it answered about something else than was asked (amount, currency, account, object).
+    `contradicts`: it answered about something else than was asked (amount, currency, account, object). `key_known`: it
+    has seen this idempotency key with another request, so that something of this command reached it before.
     """
 
     failure: str
     contradicts: bool = False
+    key_known: bool = False
 
 
 Outcome = Answered | Declined | NotSent | NotExecuted | Ambiguous

@@ -17,6 +17,7 @@ from gateway.domain.commands import Caller, Command, Operation
 from gateway.domain.observations import Observation
 from gateway.domain.operating import OperatingStore
 from gateway.domain.payments import Payment, Refund
+from gateway.domain.reconciliation import Oversight
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.transactions import (
     AuditRecord,
@@ -127,7 +128,7 @@ class Unresolved:
     alarmed: int = 0
 
 
-class Store(OperatingStore, Protocol):
+class Store(OperatingStore, Oversight, Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
     @property

@@ -49,12 +49,19 @@ class AuditRecord:
 
 
 class ClaimOutcome(StrEnum):
-    """What became of a claim. Everything but CLAIMED has changed nothing."""
+    """What became of a claim. Everything but CLAIMED has changed nothing.
+
+    The last three are of a database that was restored: its account waits for a reconciliation, the operation took
+    effect in the part that was lost, or the provider has not been asked for the payment since.
+    """
 
     CLAIMED = "CLAIMED"
     KEY_TAKEN = "KEY_TAKEN"
     ORDER_TAKEN = "ORDER_TAKEN"
     REFUSED = "REFUSED"
+    RESTORE_PENDING = "RESTORE_PENDING"
+    LOST_IN_RESTORE = "LOST_IN_RESTORE"
+    UNREAD_SINCE_RESTORE = "UNREAD_SINCE_RESTORE"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,15 +49,11 @@ class RpcTelemetry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A servicer and what it serves: it has a method of the RPC's name for each RPC of `descriptor`.
-
-    But for those of `unserved`: gRPC itself answers them with UNIMPLEMENTED.
-    """
+    """A servicer and what it serves: it has a method of the RPC's name for each RPC of `descriptor`."""
 
     descriptor: ServiceDescriptor
     servicer: object
     needs: Context = Context.TENANT
-    unserved: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +123,7 @@ class Edge:
 
     def handlers(self, service: Service) -> "Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]":
         """A handler for each RPC of `service`, by name. Raises AttributeError where the servicer lacks one."""
-        served = (each for each in service.descriptor.methods if each.name not in service.unserved)
-        return {descriptor.name: self._handler(descriptor, service) for descriptor in served}
+        return {descriptor.name: self._handler(descriptor, service) for descriptor in service.descriptor.methods}
 
     def end_streams(self) -> None:
         """End every stream, and every later one, with UNAVAILABLE, DRAINING: their callers resume elsewhere."""

@@ -10,6 +10,7 @@ from gateway.app.explaining import Entry, Explaining
 from gateway.app.inbox import Inbox, Replayed
 from gateway.app.oversight import Oversight, Seen, capabilities_of
 from gateway.app.proposing import Resolved, Wish
+from gateway.app.reconciliations import Reconciliations
 from gateway.app.resolving import Resolving
 from gateway.app.settling import decline_of
 from gateway.domain.movements import Movement
@@ -29,6 +30,7 @@ from gateway.domain.transactions import Transition
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.context import Call
 from gateway.rpc.reading import COMMAND_STATES_READ, PAYMENT_STATES_READ, member_of, time_us_of
+from gateway.rpc.reconciliation import ReconciliationRpcs
 from gateway.rpc.translate import (
     CAPTURE_METHODS,
     COMMAND_KINDS,
@@ -71,10 +73,18 @@ CALLBACK_STATES_READ: Mapping[int, CallbackState] = MappingProxyType(
 RESOLUTIONS_READ: Mapping[int, Resolution] = MappingProxyType({value: each for each, value in RESOLUTIONS.items()})
 
 
-class Operations:
+class Operations(ReconciliationRpcs):
     """What operators look at and do, over the use cases."""
 
-    def __init__(self, oversight: Oversight, inbox: Inbox, resolving: Resolving, explaining: Explaining) -> None:
+    def __init__(
+        self,
+        oversight: Oversight,
+        inbox: Inbox,
+        resolving: Resolving,
+        explaining: Explaining,
+        reconciliations: Reconciliations,
+    ) -> None:
+        super().__init__(reconciliations)
         self._oversight = oversight
         self._inbox = inbox
         self._resolving = resolving

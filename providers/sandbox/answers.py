@@ -12,7 +12,7 @@ everything else                       Ambiguous: 5xx, a reused key, a status tha
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -134,7 +134,7 @@ def _refused(received: Received, asked: Asked, mapping: SandboxMapping) -> Outco
     error, kind, code = error_code(received)
     # A page of a proxy, or a key that belongs to another request, is no answer of the books.
     if kind != "invalid_request_error":
-        return _ambiguous(received, code)
+        return replace(_ambiguous(received, code), key_known=code == "idempotency_key_reused")
     words = bounded(error.optional_text("message"), WORDS_CHARACTERS_MAX)
     # The sandbox keeps what its books refuse under the key, as it keeps what they do.
     decline = Decline(DeclineReason.REFUSED_BY_PROVIDER, bounded(code, WORDS_CHARACTERS_MAX), words)

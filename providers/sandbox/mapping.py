@@ -184,6 +184,8 @@ class _Reading:
             decline=self._decline(),
             provider_time_us=payment.time_us("updated"),
             unmapped=tuple(self._unmapped),
+            operation_id=metadata.get("obol_operation", ""),
+            order_reference=metadata.get("obol_order", ""),
         )
 
     def _objects(self) -> tuple[ProviderObject, ...]:

@@ -93,13 +93,16 @@ class Books:
     def payment(self, account: str, payment_id: str, kept: bool = False) -> Payment:
         """This account's payment. Raises Refusal `no_such_payment`; `kept` as the refusal is to be."""
         found = self.payments(account).get(payment_id)
-        if found is None:
+        if found is None or found.hidden:
             raise missing("payment", payment_id[:64], kept)
         return found
 
     def any_payment(self, payment_id: str) -> Payment:
         """The payment, whoever's it is. Raises Refusal `no_such_payment`."""
-        return self.payment(self._accounts.get(payment_id, ""), payment_id)
+        found = self.payments(self._accounts.get(payment_id, "")).get(payment_id)
+        if found is None:
+            raise missing("payment", payment_id[:64])
+        return found
 
     def payments(self, account: str) -> Roll[Payment]:
         """This account's payments, in the order of their creation."""
@@ -107,7 +110,8 @@ class Books:
 
     def by_reference(self, account: str, reference: str) -> Iterator[Payment]:
         """This account's payments whose metadata.obol_payment is `reference`."""
-        return (self.payment(account, found) for found in self._by_reference.get((account, reference), ()))
+        found = (self.payments(account).get(each) for each in self._by_reference.get((account, reference), ()))
+        return (payment for payment in found if payment is not None and not payment.hidden)
 
     def refund(self, refund_id: str) -> tuple[Payment, Refund]:
         """A refund and its payment. Raises Refusal `no_such_refund`."""

@@ -6,12 +6,16 @@
     POST /control/payments/{id}/expire
     POST /control/payments/{id}/reverse-capture       {capture?}
     POST /control/payments/{id}/settle-processing     {outcome: succeeded|failed}
+    POST /control/payments/{id}/hide                  {hidden?}: the API denies it, or shows it again
+    POST /control/payments/{id}/duplicate             a second object with the same metadata; answers with it
+    POST /control/payments/{id}/falsify               {amount?, currency?, captured?, forget? refunds|captures}
     POST /control/disputes/{id}, /control/refunds/{id}   {status}
     POST|GET /control/webhooks                        {mode, duplicates, reorder, delay_ms, seed}
     POST /control/webhooks/redeliver                  {event_id}, "all" for every one
     GET  /control/effects?after=&limit=, /control/state, /control/tokens
 
-The steps of a payment answer with the payment.
+The steps of a payment answer with the payment. The last three are wrong books: no event tells of them, and no
+effect is logged.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from simulators.sandbox.answers import refusal_answer, sent
 from simulators.sandbox.api import read_body
 from simulators.sandbox.attempts import settled
 from simulators.sandbox.changes import Change
+from simulators.sandbox.falsehoods import FORGETTABLE, duplicated, falsified, hidden
 from simulators.sandbox.movements import (
     capture_reversed,
     dispute_moved,
@@ -72,6 +77,9 @@ class Control:
                 lambda payment, params: capture_reversed(payment, moment(), params.text("capture")),
             ),
             "settle-processing": (("outcome",), self._settle),
+            "hide": (("hidden",), lambda payment, params: hidden(payment, moment(), params.flag("hidden", True))),
+            "duplicate": ((), lambda payment, params: duplicated(payment, moment())),
+            "falsify": (("amount", "currency", "captured", "forget"), self._falsify),
         }
         return [
             *(
@@ -120,6 +128,13 @@ class Control:
     def _settle(self, payment: Payment, params: Params) -> Change:
         outcome = params.choice("outcome", ("succeeded", "failed"))
         return settled(payment, self._sandbox.moment(), outcome == "succeeded")
+
+    def _falsify(self, payment: Payment, params: Params) -> Change:
+        forget = params.choice("forget", ("", *FORGETTABLE), "")
+        currency = params.text("currency")
+        return falsified(
+            payment, self._sandbox.moment(), params.amount("amount"), currency, params.amount("captured"), forget
+        )
 
     async def _move_refund(self, request: Request) -> dict[str, Any]:
         params = await self._params(request, "status")

@@ -1,7 +1,8 @@
 """The payment: what the provider's books know about it, as values, and the JSON that a caller sees.
 
-Amounts are in minor units of the payment's currency, times in unix seconds. `key`, `attempt_key` and `due`
-stay inside: the idempotency keys behind movements, and what will happen by itself.
+Amounts are in minor units of the payment's currency, times in unix seconds. `key`, `attempt_key`, `due` and
+`hidden` stay inside: the idempotency keys behind movements, what will happen by itself, and whether a control
+has made the API deny the payment.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ RefundStatus = Literal["pending", "succeeded", "failed", "reversed"]
 DisputeStatus = Literal["inquiry", "inquiry_closed", "open", "won", "lost"]
 
 # Rendered apart or kept inside.
-_PAYMENT_INSIDE = ("attempt_key", "due")
+_PAYMENT_INSIDE = ("attempt_key", "due", "hidden")
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ class Payment:
     cancellation_metadata: Mapping[str, str] | None = None
     attempt_key: str | None = None
     due: tuple[Due, ...] = ()
+    hidden: bool = False
 
     @property
     def captured(self) -> int:

@@ -38,7 +38,8 @@ def payments(books: Books, account: str, request: Request) -> dict[str, Any]:
         inside: Iterator[Payment] = (each for each in found if each.created >= start)
     else:
         inside = roll.since(lambda each: each.created, start)
-    return _page(takewhile(lambda each: each.created < end, inside), request, shown_payment)
+    shown = (each for each in takewhile(lambda each: each.created < end, inside) if not each.hidden)
+    return _page(shown, request, shown_payment)
 
 
 def refund(books: Books, account: str, request: Request) -> dict[str, Any]:

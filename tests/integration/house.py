@@ -81,11 +81,11 @@ class House:
     payments: "payment_gateway_pb2_grpc.PaymentGatewayAsyncStub"
     observations: "billing_observation_pb2_grpc.BillingObservationAsyncStub"
     callbacks: "provider_callbacks_pb2_grpc.ProviderCallbacksAsyncStub"
-    target: str
-    operations: "operations_pb2_grpc.OperationsAsyncStub"
     sandbox_url: str
     sandbox_dir: Path
     database_url: str
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
+    target: str
     metadata: tuple[tuple[str, str], ...] = field(default_factory=lambda: caller("t1"))
 
     async def create(self, key: str = "key", amount: int = 1_000, currency: str = "EUR", **asked: Any) -> Any:
@@ -192,16 +192,29 @@ async def open_house(
     sandbox_url: str = "",
     hang_seconds: float = 5.0,
     sealing_keys: Sequence[SecretStr] = SEALING_KEYS,
-    **account: Any,
+    webhook_url: str | None = None,
+    **own: Any,
 ) -> AsyncIterator[House]:
-    """A gateway on `database_url`, and a sandbox of its own or the one at `sandbox_url`; `account` has settings."""
+    """A gateway on `database_url`, and a sandbox of its own or the one at `sandbox_url`.
+
+    `own` has settings: whole sections by their names, and the account's by theirs.
+    """
     # A Unix socket's path is short by law; a test's folder is not.
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
-        sandbox = running(SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds))
+        sandbox = running(
+            SandboxSettings(data_dir=folder / "sandbox", port=0, hang_seconds=hang_seconds, webhook_url=webhook_url)
+        )
         async with sandbox as own_url:
             address = unix(Path(short) / "g", "grpc.unix_socket")
             settings = _settings(
-                database_url, sandbox_url or own_url, folder, Path(short) / "g", engine, tuple(sealing_keys), account
+                database_url,
+                sandbox_url or own_url,
+                folder,
+                Path(short) / "g",
+                engine,
+                tuple(sealing_keys),
+                {name: own[name] for name in own if name not in Settings.model_fields},
+                {name: own[name] for name in own if name in Settings.model_fields},
             )
             async with serving(settings, address), grpc.aio.insecure_channel(address.target) as channel:
                 yield House(
@@ -224,6 +237,7 @@ def _settings(
     engine: EngineSettings,
     sealing_keys: tuple[SecretStr, ...],
     own: dict[str, Any],
+    sections: dict[str, Any],
 ) -> Settings:
     account = ProviderSection(
         provider="sandbox",
@@ -242,6 +256,7 @@ def _settings(
         secrets=SecretsSection(sealing_keys=sealing_keys if database_url.startswith("postgresql") else ()),
         providers={"acct_main": account},
         engine=engine,
+        **sections,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.domain.commands import CommandKind
 from gateway.domain.movements import MovementKind
 from gateway.domain.operating import AuditFilter, CallbackFilter, Place, UnresolvedFilter
+from gateway.domain.reconciliation import JobState, Phase, Reconciliation
 from gateway.domain.states import LIVE_COMMAND_STATES, PaymentState
 from gateway.domain.storage import CallbackState, Decision, PaymentFilter, Store
 from store import open_store
@@ -97,6 +98,32 @@ async def seeded(url: str) -> Store:
     return store
 
 
+def _job() -> Reconciliation:
+    """A job over every payment there is."""
+    return Reconciliation(
+        reconciliation_id="rec_1",
+        caller=making.CALLER,
+        idempotency_key="key",
+        account_id=making.ACCOUNT,
+        window_start_us=0,
+        window_end_us=2**52,
+        dry_run=False,
+        state=JobState.RUNNING,
+        phase=Phase.OURS,
+        position="",
+        epoch=1,
+        postponed=0,
+        generation=0,
+        created_time_us=1,
+        begun_time_us=1,
+        ended_time_us=None,
+        provider_count=0,
+        foreign_count=0,
+        payment_count=0,
+        sums={},
+    )
+
+
 def hot_calls(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]]:
     """Each read and take by name."""
     tenant, one = making.TENANT, "pay-77"
@@ -130,6 +157,17 @@ def hot_calls(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]
     yield "get_observation", lambda: store.get_observation(tenant, "obs-77")
     yield "last_sequence", store.last_sequence
     yield "decide", lambda: store.decide(making.CALLER, "billing", [Decision("obs-77", True)], making.audit())
+    job = _job()
+    yield "take_reconciliation", lambda: store.take_reconciliation(lease_s=1)
+    yield "list_window", lambda: store.list_window(job, after=("", ""), limit=10, stuck_s=1)
+    yield "list_window further", lambda: store.list_window(job, after=(tenant, "pay-77"), limit=10, stuck_s=1)
+    yield "get_payments", lambda: store.get_payments([(tenant, f"pay-{number}") for number in range(70, 80)])
+    yield "has_contradiction", lambda: store.has_contradiction(tenant, one, "x")
+    yield "note_breaks", lambda: store.note_breaks(job, [])
+    yield "standings", store.standings
+    yield "take_event_cursor", lambda: store.take_event_cursor([making.ACCOUNT], lease_s=1, first_s=1, poll_s=1)
+    yield "unknown_events", lambda: store.unknown_events("sandbox", making.ACCOUNT, ["e-1", "e-2"])
+    yield "restore_pending", lambda: store.restore_pending(making.ACCOUNT)
     yield "expire_keys", lambda: store.expire_keys(older_than_s=1e6, limit=10)
 
 

@@ -120,17 +120,19 @@ class _BreakTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakType.V
     BREAK_TYPE_UNSPECIFIED: _BreakType.ValueType  # 0
     """Never sent."""
     BREAK_TYPE_MISSING_HERE: _BreakType.ValueType  # 1
-    """The provider has a payment with our reference that we do not have."""
+    """The provider has a payment with our reference, or a movement of one of ours, that we do not have."""
     BREAK_TYPE_MISSING_THERE: _BreakType.ValueType  # 2
-    """We have money that the provider does not show."""
+    """We have a payment's object, or a movement, that the provider does not show."""
     BREAK_TYPE_AMOUNT: _BreakType.ValueType  # 3
     """The amounts differ."""
     BREAK_TYPE_CURRENCY: _BreakType.ValueType  # 4
     """The currencies differ."""
     BREAK_TYPE_STATE: _BreakType.ValueType  # 5
-    """The states differ."""
+    """The states differ, or the provider's object cannot be read."""
     BREAK_TYPE_DUPLICATE: _BreakType.ValueType  # 6
-    """The provider has more than one object for one payment of ours."""
+    """Two objects of the provider's carry the reference of one payment, or one object is held by two payments."""
+    BREAK_TYPE_STUCK: _BreakType.ValueType  # 7
+    """A command has been under way, or unknown, for longer than is normal, and the provider shows no end of it."""
 
 class BreakType(_BreakType, metaclass=_BreakTypeEnumTypeWrapper):
     """How the provider's records and ours differ."""
@@ -138,18 +140,52 @@ class BreakType(_BreakType, metaclass=_BreakTypeEnumTypeWrapper):
 BREAK_TYPE_UNSPECIFIED: BreakType.ValueType  # 0
 """Never sent."""
 BREAK_TYPE_MISSING_HERE: BreakType.ValueType  # 1
-"""The provider has a payment with our reference that we do not have."""
+"""The provider has a payment with our reference, or a movement of one of ours, that we do not have."""
 BREAK_TYPE_MISSING_THERE: BreakType.ValueType  # 2
-"""We have money that the provider does not show."""
+"""We have a payment's object, or a movement, that the provider does not show."""
 BREAK_TYPE_AMOUNT: BreakType.ValueType  # 3
 """The amounts differ."""
 BREAK_TYPE_CURRENCY: BreakType.ValueType  # 4
 """The currencies differ."""
 BREAK_TYPE_STATE: BreakType.ValueType  # 5
-"""The states differ."""
+"""The states differ, or the provider's object cannot be read."""
 BREAK_TYPE_DUPLICATE: BreakType.ValueType  # 6
-"""The provider has more than one object for one payment of ours."""
+"""Two objects of the provider's carry the reference of one payment, or one object is held by two payments."""
+BREAK_TYPE_STUCK: BreakType.ValueType  # 7
+"""A command has been under way, or unknown, for longer than is normal, and the provider shows no end of it."""
 Global___BreakType: _TypeAlias = BreakType  # noqa: Y015
+
+class _ReconciliationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReconciliationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReconciliationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECONCILIATION_STATE_UNSPECIFIED: _ReconciliationState.ValueType  # 0
+    """Never sent."""
+    RECONCILIATION_STATE_QUEUED: _ReconciliationState.ValueType  # 1
+    """Committed; a gateway process will take it."""
+    RECONCILIATION_STATE_RUNNING: _ReconciliationState.ValueType  # 2
+    """Under way, or waiting for the provider to be readable again."""
+    RECONCILIATION_STATE_DONE: _ReconciliationState.ValueType  # 3
+    """It compared all of its window."""
+    RECONCILIATION_STATE_FAILED: _ReconciliationState.ValueType  # 4
+    """It cannot come to an end; what it found stands. Ask for a new one."""
+
+class ReconciliationState(_ReconciliationState, metaclass=_ReconciliationStateEnumTypeWrapper):
+    """Where a reconciliation stands."""
+
+RECONCILIATION_STATE_UNSPECIFIED: ReconciliationState.ValueType  # 0
+"""Never sent."""
+RECONCILIATION_STATE_QUEUED: ReconciliationState.ValueType  # 1
+"""Committed; a gateway process will take it."""
+RECONCILIATION_STATE_RUNNING: ReconciliationState.ValueType  # 2
+"""Under way, or waiting for the provider to be readable again."""
+RECONCILIATION_STATE_DONE: ReconciliationState.ValueType  # 3
+"""It compared all of its window."""
+RECONCILIATION_STATE_FAILED: ReconciliationState.ValueType  # 4
+"""It cannot come to an end; what it found stands. Ask for a new one."""
+Global___ReconciliationState: _TypeAlias = ReconciliationState  # noqa: Y015
 
 @_typing.final
 class ListProvidersRequest(_message.Message):
@@ -1184,14 +1220,14 @@ class RunReconciliationRequest(_message.Message):
     WINDOW_END_TIME_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """1 to 255 visible ASCII characters."""
+    """1 to 255 visible ASCII characters, not beginning with "system:"."""
     account_id: _builtins.str
-    """Which account."""
+    """Which account; all of its tenants are compared, since a provider's list knows none."""
     dry_run: _builtins.bool
-    """Only report: apply no evidence."""
+    """Only report: merge no evidence, and append no observation."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp:
-        """The provider's records created at this time or later."""
+        """The payments that the provider, or this gateway, created at this time or later."""
 
     @_builtins.property
     def window_end_time(self) -> _timestamp_pb2.Timestamp:
@@ -1216,14 +1252,14 @@ Global___RunReconciliationRequest: _TypeAlias = RunReconciliationRequest  # noqa
 
 @_typing.final
 class RunReconciliationResponse(_message.Message):
-    """It ran."""
+    """It is committed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECONCILIATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reconciliation(self) -> Global___Reconciliation:
-        """What came of it."""
+        """As it stands: QUEUED, or what its key asked for before."""
 
     def __init__(
         self,
@@ -1253,29 +1289,54 @@ class Reconciliation(_message.Message):
     PAYMENT_COUNT_FIELD_NUMBER: _builtins.int
     BREAK_COUNT_FIELD_NUMBER: _builtins.int
     MENDED_COUNT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    FOREIGN_COUNT_FIELD_NUMBER: _builtins.int
+    SUMS_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     reconciliation_id: _builtins.str
     """"rec_..."."""
     account_id: _builtins.str
     """Which account."""
     provider_count: _builtins.int
-    """How many records of the provider's were compared."""
+    """How many records of the provider's with our reference were compared."""
     payment_count: _builtins.int
-    """How many payments of ours were compared."""
+    """How many payments of ours are in the window."""
     break_count: _builtins.int
     """How many breaks were found."""
     mended_count: _builtins.int
     """How many of them were mended by merging the provider's evidence."""
+    state: Global___ReconciliationState.ValueType
+    """Where it stands; its figures are of what it has committed so far."""
+    failure: _builtins.str
+    """Why it FAILED."""
+    dry_run: _builtins.bool
+    """It only reports."""
+    foreign_count: _builtins.int
+    """How many records of the provider's carry no reference of ours: another's, or made by hand."""
+    generation: _builtins.int
+    """The database's generation when it started: how often it was restored from a backup."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp:
         """From."""
 
     @_builtins.property
     def window_end_time(self) -> _timestamp_pb2.Timestamp:
-        """To."""
+        """To; unset until it starts where it was to run up to that moment."""
 
     @_builtins.property
     def run_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ran."""
+        """When it started; unset while it is QUEUED."""
+
+    @_builtins.property
+    def sums(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrencySums]:
+        """What the compared payments sum to, by currency."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; unset before."""
 
     def __init__(
         self,
@@ -1289,14 +1350,59 @@ class Reconciliation(_message.Message):
         payment_count: _builtins.int = ...,
         break_count: _builtins.int = ...,
         mended_count: _builtins.int = ...,
+        state: Global___ReconciliationState.ValueType = ...,
+        failure: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        foreign_count: _builtins.int = ...,
+        sums: _abc.Iterable[Global___CurrencySums] | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run_time", b"run_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "run_time", b"run_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "break_count", b"break_count", "mended_count", b"mended_count", "payment_count", b"payment_count", "provider_count", b"provider_count", "reconciliation_id", b"reconciliation_id", "run_time", b"run_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "break_count", b"break_count", "dry_run", b"dry_run", "end_time", b"end_time", "failure", b"failure", "foreign_count", b"foreign_count", "generation", b"generation", "mended_count", b"mended_count", "payment_count", b"payment_count", "provider_count", b"provider_count", "reconciliation_id", b"reconciliation_id", "run_time", b"run_time", "state", b"state", "sums", b"sums", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Reconciliation: _TypeAlias = Reconciliation  # noqa: Y015
+
+@_typing.final
+class CurrencySums(_message.Message):
+    """Both sides' sums in one currency, in minor units."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    OUR_CAPTURED_MINOR_FIELD_NUMBER: _builtins.int
+    PROVIDER_CAPTURED_MINOR_FIELD_NUMBER: _builtins.int
+    OUR_REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
+    PROVIDER_REFUNDED_MINOR_FIELD_NUMBER: _builtins.int
+    currency_code: _builtins.str
+    """ISO 4217."""
+    our_captured_minor: _builtins.int
+    """Captured, by our facts."""
+    provider_captured_minor: _builtins.int
+    """Captured, by the provider's books."""
+    our_refunded_minor: _builtins.int
+    """Refunded, pending refunds included, by our facts."""
+    provider_refunded_minor: _builtins.int
+    """The same by the provider's books."""
+    def __init__(
+        self,
+        *,
+        currency_code: _builtins.str = ...,
+        our_captured_minor: _builtins.int = ...,
+        provider_captured_minor: _builtins.int = ...,
+        our_refunded_minor: _builtins.int = ...,
+        provider_refunded_minor: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "our_captured_minor", b"our_captured_minor", "our_refunded_minor", b"our_refunded_minor", "provider_captured_minor", b"provider_captured_minor", "provider_refunded_minor", b"provider_refunded_minor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrencySums: _TypeAlias = CurrencySums  # noqa: Y015
 
 @_typing.final
 class GetReconciliationRequest(_message.Message):
@@ -1364,7 +1470,7 @@ Global___GetReconciliationResponse: _TypeAlias = GetReconciliationResponse  # no
 
 @_typing.final
 class ReconciliationBreak(_message.Message):
-    """One difference."""
+    """One difference, confirmed by reading both sides again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1374,10 +1480,14 @@ class ReconciliationBreak(_message.Message):
     OURS_FIELD_NUMBER: _builtins.int
     THEIRS_FIELD_NUMBER: _builtins.int
     MENDED_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    ORDER_REFERENCE_FIELD_NUMBER: _builtins.int
+    LOST_OPERATION_IDS_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     type: Global___BreakType.ValueType
     """What differs."""
     payment_id: _builtins.str
-    """Our payment, where there is one."""
+    """Our payment; with MISSING_HERE the one that the provider's record names."""
     provider_payment_id: _builtins.str
     """The provider's, where there is one."""
     ours: _builtins.str
@@ -1385,7 +1495,17 @@ class ReconciliationBreak(_message.Message):
     theirs: _builtins.str
     """What the provider has, in words."""
     mended: _builtins.bool
-    """Its evidence was merged, and an observation with source RECONCILIATION tells."""
+    """Its evidence was merged, and an observation with source RECONCILIATION tells. Any other one waits for a person."""
+    tenant: _builtins.str
+    """Whose payment it is, or was."""
+    order_reference: _builtins.str
+    """Of the order, where that is known."""
+    number: _builtins.int
+    """Its number in the reconciliation, from 1."""
+    @_builtins.property
+    def lost_operation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Operations that took effect at the provider and that this database has no command for, as after a restore."""
+
     def __init__(
         self,
         *,
@@ -1395,10 +1515,14 @@ class ReconciliationBreak(_message.Message):
         ours: _builtins.str = ...,
         theirs: _builtins.str = ...,
         mended: _builtins.bool = ...,
+        tenant: _builtins.str = ...,
+        order_reference: _builtins.str = ...,
+        lost_operation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mended", b"mended", "ours", b"ours", "payment_id", b"payment_id", "provider_payment_id", b"provider_payment_id", "theirs", b"theirs", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lost_operation_ids", b"lost_operation_ids", "mended", b"mended", "number", b"number", "order_reference", b"order_reference", "ours", b"ours", "payment_id", b"payment_id", "provider_payment_id", b"provider_payment_id", "tenant", b"tenant", "theirs", b"theirs", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

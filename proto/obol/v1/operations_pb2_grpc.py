@@ -174,14 +174,19 @@ class OperationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RunReconciliation(self, request, context):
-        """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key.
+        """Has the provider's own records of a window compared with ours, in both directions, and keeps the breaks. Answers as
+        soon as it is committed, and some gateway process carries it out, one at a time for each account, also through
+        crashes: read it until it is DONE or FAILED. Idempotent by its key.
+
+        NOT_FOUND, ACCOUNT_NOT_FOUND. FAILED_PRECONDITION, CAPABILITY_MISSING: the account cannot list its payments.
+        ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. INVALID_ARGUMENT: a window that is empty, or longer than 31 days.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetReconciliation(self, request, context):
-        """Reads a reconciliation and its breaks. NOT_FOUND, RECONCILIATION_NOT_FOUND.
+        """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -83,9 +83,15 @@ class OperationsStub:
     only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
     """
     RunReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.RunReconciliationRequest, _operations_pb2.RunReconciliationResponse]
-    """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key."""
+    """Has the provider's own records of a window compared with ours, in both directions, and keeps the breaks. Answers as
+    soon as it is committed, and some gateway process carries it out, one at a time for each account, also through
+    crashes: read it until it is DONE or FAILED. Idempotent by its key.
+
+    NOT_FOUND, ACCOUNT_NOT_FOUND. FAILED_PRECONDITION, CAPABILITY_MISSING: the account cannot list its payments.
+    ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. INVALID_ARGUMENT: a window that is empty, or longer than 31 days.
+    """
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]
-    """Reads a reconciliation and its breaks. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
 
 @_typing.type_check_only
 class OperationsAsyncStub(OperationsStub):
@@ -142,9 +148,15 @@ class OperationsAsyncStub(OperationsStub):
     only an empty next_page_token is the end. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
     """
     RunReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.RunReconciliationRequest, _operations_pb2.RunReconciliationResponse]  # type: ignore[assignment]
-    """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key."""
+    """Has the provider's own records of a window compared with ours, in both directions, and keeps the breaks. Answers as
+    soon as it is committed, and some gateway process carries it out, one at a time for each account, also through
+    crashes: read it until it is DONE or FAILED. Idempotent by its key.
+
+    NOT_FOUND, ACCOUNT_NOT_FOUND. FAILED_PRECONDITION, CAPABILITY_MISSING: the account cannot list its payments.
+    ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. INVALID_ARGUMENT: a window that is empty, or longer than 31 days.
+    """
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]  # type: ignore[assignment]
-    """Reads a reconciliation and its breaks. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
 
 class OperationsServicer(metaclass=_abc_1.ABCMeta):
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
@@ -246,7 +258,13 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.RunReconciliationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.RunReconciliationResponse, _abc.Awaitable[_operations_pb2.RunReconciliationResponse]]:
-        """Compares the provider's own records of a window with ours, and keeps the breaks. Idempotent by its key."""
+        """Has the provider's own records of a window compared with ours, in both directions, and keeps the breaks. Answers as
+        soon as it is committed, and some gateway process carries it out, one at a time for each account, also through
+        crashes: read it until it is DONE or FAILED. Idempotent by its key.
+
+        NOT_FOUND, ACCOUNT_NOT_FOUND. FAILED_PRECONDITION, CAPABILITY_MISSING: the account cannot list its payments.
+        ALREADY_EXISTS, IDEMPOTENCY_KEY_REUSED. INVALID_ARGUMENT: a window that is empty, or longer than 31 days.
+        """
 
     @_abc_1.abstractmethod
     def GetReconciliation(
@@ -254,6 +272,6 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.GetReconciliationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.GetReconciliationResponse, _abc.Awaitable[_operations_pb2.GetReconciliationResponse]]:
-        """Reads a reconciliation and its breaks. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+        """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
 
 def add_OperationsServicer_to_server(servicer: OperationsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,6 +39,11 @@ class PaymentGatewayStub:
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,
     FAILED_PRECONDITION, ABORTED, DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), RESOURCE_EXHAUSTED, UNAVAILABLE.
+
+    After the gateway's database was restored from a backup, any command can meet UNAVAILABLE, RESTORE_PENDING: nothing is
+    sent before the account is reconciled; repeat the call. And FAILED_PRECONDITION, LOST_IN_RESTORE, with sent=YES: the
+    command was carried out, or its unique order was paid, and the backup does not know it. Take no fresh key: ask the
+    operators.
     """
 
     @_typing.overload
@@ -102,6 +107,11 @@ class PaymentGatewayAsyncStub(PaymentGatewayStub):
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,
     FAILED_PRECONDITION, ABORTED, DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), RESOURCE_EXHAUSTED, UNAVAILABLE.
+
+    After the gateway's database was restored from a backup, any command can meet UNAVAILABLE, RESTORE_PENDING: nothing is
+    sent before the account is reconciled; repeat the call. And FAILED_PRECONDITION, LOST_IN_RESTORE, with sent=YES: the
+    command was carried out, or its unique order was paid, and the backup does not know it. Take no fresh key: ask the
+    operators.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -161,6 +171,11 @@ class PaymentGatewayServicer(metaclass=_abc_1.ABCMeta):
     Errors carry one google.rpc.ErrorInfo (domain "obol") whose metadata has `sent` (NO, MAYBE, YES) and `safe_to_retry`.
     Where several apply: INVALID_ARGUMENT wins, then the replay of a stored reply, then NOT_FOUND, ALREADY_EXISTS,
     FAILED_PRECONDITION, ABORTED, DEADLINE_EXCEEDED (DEADLINE_TOO_SHORT), RESOURCE_EXHAUSTED, UNAVAILABLE.
+
+    After the gateway's database was restored from a backup, any command can meet UNAVAILABLE, RESTORE_PENDING: nothing is
+    sent before the account is reconciled; repeat the call. And FAILED_PRECONDITION, LOST_IN_RESTORE, with sent=YES: the
+    command was carried out, or its unique order was paid, and the backup does not know it. Take no fresh key: ask the
+    operators.
     """
 
     @_abc_1.abstractmethod

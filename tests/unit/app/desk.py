@@ -11,7 +11,7 @@ from gateway.app.engine import Plan
 from gateway.app.learning import aggregate_after
 from gateway.app.planning import (
     Wish,
-    fresh_identity,
+    identity_of,
     plan_cancel,
     plan_capture,
     plan_confirm,
@@ -159,7 +159,8 @@ class Desk:
 
     def __init__(self, request: CreatePayment | None = None) -> None:
         request = request or creation()
-        plan = plan_create(wish_of(CommandKind.CREATE, request), request, ACCOUNT, fresh_identity())
+        wish = wish_of(CommandKind.CREATE, request)
+        plan = plan_create(wish, request, ACCOUNT, identity_of(wish))
         assert plan.payment is not None
         self.created_as = plan.payment
         self.aggregate = Aggregate(plan.payment, (), (), ())
@@ -180,20 +181,24 @@ class Desk:
         currency = "" if amount_minor is None else base.payment.terms.currency
         named: dict[str, Any] = {"idempotency_key": key, "payment_id": base.payment.payment_id, **rest}
         amount: dict[str, Any] = {"amount_minor": amount_minor, "currency": currency}
-        identity = fresh_identity(base.payment.payment_id)
+        payment_id = base.payment.payment_id
         match kind:
             case CommandKind.CONFIRM:
                 confirm = ConfirmPayment(**named)
-                return plan_confirm(wish_of(kind, confirm), confirm, base, ACCOUNT, identity)
+                wish = wish_of(kind, confirm)
+                return plan_confirm(wish, confirm, base, ACCOUNT, identity_of(wish, payment_id))
             case CommandKind.CAPTURE:
                 capture = CapturePayment(**named, **amount)
-                return plan_capture(wish_of(kind, capture), capture, base, ACCOUNT, identity)
+                wish = wish_of(kind, capture)
+                return plan_capture(wish, capture, base, ACCOUNT, identity_of(wish, payment_id))
             case CommandKind.CANCEL:
                 cancel = CancelPayment(**named)
-                return plan_cancel(wish_of(kind, cancel), cancel, base, ACCOUNT, identity)
+                wish = wish_of(kind, cancel)
+                return plan_cancel(wish, cancel, base, ACCOUNT, identity_of(wish, payment_id))
             case CommandKind.REFUND:
                 refund = RefundPayment(**named, **amount)
-                return plan_refund(wish_of(kind, refund), refund, base, ACCOUNT, identity)
+                wish = wish_of(kind, refund)
+                return plan_refund(wish, refund, base, ACCOUNT, identity_of(wish, payment_id))
             case CommandKind.CREATE:
                 raise AssertionError("a payment is created once")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app.planning import Identity, fresh_identity, plan_create, plan_create_again, plan_refund
+from gateway.app.planning import Identity, identity_of, plan_create, plan_create_again, plan_refund
 from gateway.app.requests import RefundPayment
 from gateway.domain.commands import CommandKind
 from gateway.domain.derivation import MoneySums
@@ -41,10 +41,25 @@ def test_the_providers_key_is_a_function_of_command_step_and_account() -> None:
     one = plan_create(wish, request, ACCOUNT, IDENTITY)
     again = plan_create(wish, request, ACCOUNT, replace(IDENTITY, operation_id="op_2"))
     elsewhere = plan_create(wish, request, PaperAccount(account_id="paper_2"), IDENTITY)
-    other = plan_create(wish, request, ACCOUNT, fresh_identity())
+    other = plan_create(wish, request, ACCOUNT, identity_of(replace(wish, idempotency_key="another")))
     key = one.operation.prepared.idempotency_key
     assert key == again.operation.prepared.idempotency_key
     assert len({key, elsewhere.operation.prepared.idempotency_key, other.operation.prepared.idempotency_key}) == 3
+
+
+def test_a_command_is_who_asked_for_what_under_which_key() -> None:
+    """A database that has lost a command makes the same one of it again: same ids, same key at the provider."""
+    wish = wish_of(C.CREATE, creation())
+    one, again = identity_of(wish), identity_of(replace(wish, now_us=wish.now_us + 1, request_hash=b"other"))
+    assert (one.command_id, one.operation_id) == (again.command_id, again.operation_id)
+    assert one.payment_id != again.payment_id
+    others = (
+        replace(wish, idempotency_key="another"),
+        replace(wish, rpc="RefundPayment"),
+        replace(wish, caller=replace(wish.caller, tenant_id="tenant_2")),
+    )
+    ids = {each for wish in others for each in (identity_of(wish).command_id, identity_of(wish).operation_id)}
+    assert len(ids | {one.command_id, one.operation_id}) == 8
 
 
 def test_a_create_tried_again_is_the_same_command_by_the_same_terms() -> None:

@@ -60,6 +60,7 @@ OUTCOMES: dict[str, Outcome] = {
     "not executed": NotExecuted("429", retry_after_s=7.0),
     "ambiguous": Ambiguous("reset"),
     "ambiguous, of another object": Ambiguous("mismatch: payment id", contradicts=True),
+    "ambiguous, under a key that is known": Ambiguous("422: the key was used before", key_known=True),
 }
 
 LIES = {name for name in OUTCOMES if "another" in name}

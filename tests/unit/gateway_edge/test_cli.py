@@ -14,6 +14,7 @@ COMMANDS = [
     *([name] for name in ("serve", "verify", "webhooks", "sandbox", "simulator", "demo", "migrate", "version")),
     *(["config", "check"], ["providers", "check"]),
     *(["unresolved"], ["resolve"], ["callbacks"], ["replay"], ["explain"], ["audit"], ["providers", "list"]),
+    *(["reconcile"], ["restore"]),
 ]
 
 

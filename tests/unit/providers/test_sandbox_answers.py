@@ -86,8 +86,10 @@ def test_a_key_that_is_in_use_is_ambiguous() -> None:
 
 
 def test_a_reused_key_is_ambiguous() -> None:
-    """The key belongs to another request: what became of ours is unknown."""
-    assert isinstance(outcome(received(422, error("idempotency_error", "idempotency_key_reused"))), Ambiguous)
+    """The key belongs to another request: what became of ours is unknown, and it was there before."""
+    reused = outcome(received(422, error("idempotency_error", "idempotency_key_reused")))
+    assert isinstance(reused, Ambiguous)
+    assert reused.key_known
 
 
 @pytest.mark.parametrize(

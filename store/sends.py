@@ -1,0 +1,55 @@
+# Conditions are spelled from our own tables and constants; every value is a parameter.
+# ruff: noqa: S608
+"""What a claim and a resend ask of a database that may have been restored from a backup, as conditions of SQL.
+
+They stand in the statement that starts the send, so that a process that was running before the restore was declared
+sees it as well. On PostgreSQL the declaration takes `cautions` and `restores` ACCESS EXCLUSIVE: a statement that read
+them before has committed by then, and one that comes later sees the new row.
+
+A database that was never restored has no caution, and a claim on PostgreSQL asks for nothing else: each table more
+would cost it some 10 microseconds, empty or not. Where it finds one it is sent again with all the conditions.
+"""
+
+CAUTION = "EXISTS (SELECT 1 FROM cautions)"
+"""There is something to ask about."""
+
+SKEW_US = 600_000_000
+"""A payment that seems made this long after a restore was declared, or earlier, may be from before it."""
+
+
+def held(account: str) -> str:
+    """Some restore still waits for its reconciliation at `account`, which is an expression of SQL, as all here."""
+    return (
+        "EXISTS (SELECT 1 FROM restores h WHERE NOT EXISTS (SELECT 1 FROM restore_clearances e "
+        f"WHERE e.account_id = {account} AND e.generation = h.generation))"
+    )
+
+
+def lost(tenant: str, operation: str, order: str) -> str:
+    """The operation took effect, or its order was paid, and what this database knew of it was lost.
+
+    `order` is NULL where it was not declared unique.
+    """
+    return (
+        f"(EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.operation_id = {operation}) OR "
+        f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.order_reference = {order}))"
+    )
+
+
+def unread(payment: str) -> str:
+    """The row `payment` is from before a restore, and its provider was not asked about it since."""
+    return (
+        f"EXISTS (SELECT 1 FROM restores h WHERE {payment}.created_time_us < h.raised_time_us + {SKEW_US} "
+        f"AND NOT EXISTS (SELECT 1 FROM restore_reads d WHERE d.tenant_id = {payment}.tenant_id "
+        f"AND d.payment_id = {payment}.payment_id AND d.generation = h.generation))"
+    )
+
+
+def why_held(account: str, tenant: str, payment: str, operation: str, order: str) -> str:
+    """A statement of one row: the name of the `ClaimOutcome` that holds a claim back or NULL, and whether CAUTION."""
+    return (
+        f"SELECT CASE WHEN {held(account)} THEN 'RESTORE_PENDING' "
+        f"WHEN {lost(tenant, operation, order)} THEN 'LOST_IN_RESTORE' "
+        f"WHEN EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} AND p.payment_id = {payment} "
+        f"AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END, {CAUTION}"
+    )
