@@ -35,7 +35,7 @@ async def open_store(
 ) -> Store:
     """A store that is ready to use, in the running event loop.
 
-    An SQLite file is brought up to this release's schema. Raises SchemaBehind where a PostgreSQL is not, ValueError for
+    An SQLite file is brought up to this release's schema, unless a later release has been there. Raises SchemaBehind where a PostgreSQL is not, ValueError for
     any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
     PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
     many more serve everything else, and one hears notifications).
@@ -44,7 +44,8 @@ async def open_store(
     if parsed.drivername == "sqlite+aiosqlite":
         if not parsed.database or parsed.database == ":memory:":
             raise ValueError("an SQLite store needs a file: nothing that it holds may be lost")
-        await migrate.upgrade(url)
+        if await migrate.check(url) is not migrate.Schema.AHEAD:
+            await migrate.upgrade(url)
         return _open_sqlite(
             SqliteDatabase(
                 parsed,
