@@ -35,10 +35,10 @@ async def open_store(
 ) -> Store:
     """A store that is ready to use, in the running event loop.
 
-    An SQLite file is brought up to this release's schema, unless a later release has been there. Raises SchemaBehind where a PostgreSQL is not, ValueError for
-    any other URL, Unavailable where the database does not answer. `clock_us` gives SQLite's time in unix microseconds;
-    PostgreSQL has its own. `pool_size` bounds SQLite's readers, and PostgreSQL's connections for the hot path (half as
-    many more serve everything else, and one hears notifications).
+    An SQLite file is brought up to this release's schema, unless a later release has been there. Raises SchemaBehind
+    where a PostgreSQL is not, ValueError for any other URL, Unavailable where the database does not answer. `clock_us`
+    gives SQLite's time in unix microseconds; PostgreSQL has its own. `pool_size` bounds SQLite's readers, and
+    PostgreSQL's connections for the hot path (half as many more serve everything else, and one hears notifications).
     """
     parsed = make_url(url)
     if parsed.drivername == "sqlite+aiosqlite":
