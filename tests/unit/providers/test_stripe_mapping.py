@@ -196,13 +196,13 @@ def test_refunds_have_their_operation_or_are_the_providers() -> None:
 
 
 def test_a_refund_that_fails_after_all_has_failed() -> None:
-    """Succeeded, then sent back by the bank: failed, with the bank's reason, in whatever order it is heard."""
+    """Succeeded, then sent back by the bank: reversed, with the bank's reason, in whatever order it is heard."""
     views = [
         snapshot(intent(), charge(refunds={"data": [refund(**changed)], "has_more": False})).facts
         for changed in (
             {"status": "pending"},
             {"status": "succeeded"},
-            {"status": "failed", "failure_reason": "lost_or_stolen_card"},
+            {"status": "failed", "failure_reason": "lost_card", "failure_balance_transaction": "txn_2"},
         )
     ]
     for order in permutations(views):
@@ -210,8 +210,14 @@ def test_a_refund_that_fails_after_all_has_failed() -> None:
         for each in order:
             merged = merged.merge(each)
         (found,) = (each for each in merged.movements if each.kind is MovementKind.REFUND)
-        assert (found.status, found.reason) == (MovementStatus.FAILED, "lost_or_stolen_card")
+        assert (found.status, found.reason) == (MovementStatus.REVERSED, "lost_card")
         assert derive_payment_state(merged, ()) is PaymentState.CAPTURED
+
+
+def test_a_refund_that_never_moved_has_failed() -> None:
+    """Nothing was taken off the balance, so nothing came back."""
+    read = snapshot(intent(), charge(refunds={"data": [refund(status="failed")], "has_more": False}))
+    assert moved(read, MovementKind.REFUND) == [("re_1", 300, MovementStatus.FAILED, "op_9")]
 
 
 @pytest.mark.parametrize(("status", "ours"), DISPUTES.items())
