@@ -19,9 +19,10 @@ from types import MappingProxyType
 from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
+from store.hot import SETTLED_OPERATION_COLUMNS
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import Part
-from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
+from store.rows import DERIVED_COLUMNS
 from store.sends import CAUTION, held, lost, unread, why_held
 from store.spelling import Slots, assigned, columns_of, insert_from, kinds_of, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
