@@ -10,21 +10,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.app.announcing import Change, announce
-from gateway.app.clock import new_id
+from gateway.app.refunding import refunds_after
 from gateway.app.replies import CommandView, ReplyCodec
 from gateway.app.settings import EngineSettings
-from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, verdict_of_facts
+from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, reached, verdict_of_facts
 from gateway.domain.commands import ENTRY_KINDS, EXCLUSIVE_KINDS, Command, CommandKind, Operation
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
 from gateway.domain.errors import Sent
-from gateway.domain.movements import Facts, Movement, MovementKind, MovementStatus, Origin
+from gateway.domain.movements import Facts
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
 from gateway.domain.providers import Snapshot
 from gateway.domain.resolutions import Approval
 from gateway.domain.states import (
-    COMMAND_EDGES,
     FINAL_COMMAND_STATES,
     LIVE_COMMAND_STATES,
     RESERVING_STATES,
@@ -82,7 +81,7 @@ def settlement_of(
     commands = _commands_after(aggregate.commands, operations)
     latest = _latest_of(commands, operations) or before.latest_command
     after = _payment_after(before, facts, operations, latest, lesson, now_us)
-    refunds = _refunds_after(aggregate, after, operations, now_us)
+    refunds = refunds_after(aggregate, after, operations, now_us)
 
     moved = [each for each in judged if each.before.state is not each.after.state]
     change = Change(before, after, aggregate, tuple(commands), tuple(operations), tuple(refunds), lesson.contradiction)
@@ -154,29 +153,13 @@ def _is_ours_to_write(each: _Judged) -> bool:
 def _moved_to(operation: Operation, state: CommandState, decline: Decline | None) -> dict[str, Any]:
     """What taking the edge changes, if there is one."""
     taken_back = state is CommandState.REVERSED
-    state = _reached(operation.state, state)
+    state = reached(operation.state, state)
     if taken_back and state is CommandState.FAILED:
         decline = TAKEN_BACK
     if state is operation.state:
         return {}
     reserved = operation.reserved_minor if state in RESERVING_STATES else 0
     return {"state": state, "decline": decline, "reserved_minor": reserved}
-
-
-def _reached(before: CommandState, said: CommandState) -> CommandState:
-    """Where `said` leads from `before`, if anywhere.
-
-    A reversal that is seen before its success is a failure: no money stayed moved. A failure after a success (a refund
-    that the bank sent back) is a reversal.
-    """
-    if said is CommandState.REVERSED and (before in LIVE_COMMAND_STATES or before is CommandState.NOT_SENT):
-        said = CommandState.FAILED
-    elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
-        said = CommandState.REVERSED
-    return said if said in COMMAND_EDGES[before] else before
-
-
-_MOVED_BY = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
 
 
 def _provider_ids(operation: Operation, result_id: str | None, facts: Facts, lesson: Lesson) -> dict[str, Any]:
@@ -235,62 +218,6 @@ def _decline_of(facts: Facts, operations: list[Operation]) -> Decline | None:
             return last.decline
     failed = [o for o in operations if o.kind in ENTRY_KINDS and o.state is CommandState.FAILED]
     return failed[-1].decline if failed else None
-
-
-def _refunds_after(aggregate: Aggregate, payment: Payment, operations: list[Operation], now_us: int) -> list[Refund]:
-    """Refunds that are new or changed: ours follow their operation, foreign ones are adopted."""
-    changed = []
-    by_id = {refund.refund_id: refund for refund in aggregate.refunds}
-    for operation in operations:
-        refund = by_id.get(operation.refund_id or "")
-        if refund is None:
-            continue
-        after = replace(
-            refund,
-            state=operation.state,
-            provider_refund_id=operation.provider_result_id or refund.provider_refund_id,
-            decline=operation.decline,
-        )
-        if after != refund:
-            changed.append(replace(after, updated_time_us=now_us))
-    ours = {operation.operation_id for operation in operations}
-    foreign = [m for m in payment.facts.movements if m.kind is MovementKind.REFUND and m.operation_id not in ours]
-    by_provider_id = {refund.provider_refund_id: refund for refund in aggregate.refunds if refund.provider_refund_id}
-    for movement in foreign:
-        known = by_provider_id.get(movement.provider_movement_id)
-        # One of ours follows its operation alone, also where the provider's object has lost our reference.
-        if known is None or known.origin is Origin.PROVIDER:
-            changed.extend(_adopted(known, movement, payment, now_us))
-    return changed
-
-
-_REFUND_STATES = {
-    MovementStatus.PENDING: CommandState.PENDING,
-    MovementStatus.FAILED: CommandState.FAILED,
-    MovementStatus.SUCCEEDED: CommandState.SUCCEEDED,
-    MovementStatus.REVERSED: CommandState.REVERSED,
-}
-
-
-def _adopted(known: Refund | None, movement: Movement, payment: Payment, now_us: int) -> list[Refund]:
-    state = _REFUND_STATES[movement.status]
-    if known is None:
-        refund = Refund(
-            refund_id=new_id("ref"),
-            tenant_id=payment.tenant_id,
-            payment_id=payment.payment_id,
-            origin=Origin.PROVIDER,
-            amount_minor=movement.amount_minor,
-            currency=movement.currency,
-            state=state,
-            reason=movement.reason,
-            created_time_us=now_us,
-            updated_time_us=now_us,
-            provider_refund_id=movement.provider_movement_id,
-        )
-        return [refund]
-    after = replace(known, state=_reached(known.state, state), amount_minor=movement.amount_minor)
-    return [replace(after, updated_time_us=now_us)] if after != known else []
 
 
 def _commands_after(commands: Iterable[Command], operations: list[Operation]) -> list[Command]:
