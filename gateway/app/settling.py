@@ -162,6 +162,9 @@ def _moved_to(operation: Operation, state: CommandState, decline: Decline | None
     return {"state": state, "decline": decline, "reserved_minor": reserved}
 
 
+_MOVED_BY = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
+
+
 def _provider_ids(operation: Operation, result_id: str | None, facts: Facts, lesson: Lesson) -> dict[str, Any]:
     """The provider's names for what the operation made and for what it is about, where they are learned now."""
     learned: dict[str, Any] = {}

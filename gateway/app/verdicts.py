@@ -197,6 +197,3 @@ def reached(before: CommandState, said: CommandState) -> CommandState:
     elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
         said = CommandState.REVERSED
     return said if said in COMMAND_EDGES[before] else before
-
-
-_MOVED_BY = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
