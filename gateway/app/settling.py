@@ -18,7 +18,7 @@ from gateway.domain.commands import ENTRY_KINDS, EXCLUSIVE_KINDS, Command, Comma
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
 from gateway.domain.errors import Sent
-from gateway.domain.movements import Facts
+from gateway.domain.movements import Facts, MovementKind
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
 from gateway.domain.providers import Snapshot
