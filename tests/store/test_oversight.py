@@ -229,14 +229,14 @@ async def test_one_command_claimed_by_many_at_once_is_claimed_once(store: Store,
 
 async def test_an_event_cursor_has_one_holder(store: Store, beside: Store, url: str) -> None:
     """Begun once, due after its pause, held by one at a time, moved on only by its holder."""
-    ask = {"lease_s": 60.0, "first_s": 0.0, "poll_s": 0.0}
+    ask: dict[str, Any] = {"lease_s": 60.0, "first_s": 0.0, "poll_s": 0.0}
     for each in await asyncio.gather(*(s.take_event_cursor([ACCOUNT], **ask) for s in (store, beside))):
         assert each is None or each.epoch == 1
     await rows(url, "UPDATE event_cursors SET lease_until_us = NULL, next_attempt_us = 1")
     got = await asyncio.gather(*(s.take_event_cursor([ACCOUNT], **ask) for s in (store, beside, store, beside)))
     (cursor,) = [each for each in got if each is not None]
     stale = replace(cursor, epoch=cursor.epoch - 1)
-    move = {"after_event_id": "e9", "last_event_time_us": 9, "next_attempt_s": 0.0}
+    move: dict[str, Any] = {"after_event_id": "e9", "last_event_time_us": 9, "next_attempt_s": 0.0}
     assert not await store.move_event_cursor(stale, **move)
     assert await store.move_event_cursor(cursor, **move)
     again = await beside.take_event_cursor([ACCOUNT], **ask)
