@@ -20,7 +20,7 @@ from bench.databases import Engine, Place, place_of
 from bench.processes import FAST_ACCOUNT
 from bench.statements import CALLER, Composed, Statement, composed
 from gateway.domain.states import PaymentState
-from store.postgresql_database import connect_arguments
+from store.postgresql_database import PLANNED_ONCE, connect_arguments
 from store.tables import metadata
 from tests.databases import administer
 
@@ -124,7 +124,7 @@ async def _planned_for_it(place: Place, statement: Statement) -> str:
 
 async def _planned_once(place: Place, statement: Statement) -> str:
     """The one plan for whatever arguments, as a hot connection keeps it."""
-    settings = connect_arguments(STATEMENT_S_MAX, STATEMENT_S_MAX)["server_settings"]
+    settings = connect_arguments(STATEMENT_S_MAX, STATEMENT_S_MAX, plans=PLANNED_ONCE)["server_settings"]
     chosen = "".join(
         f"SET {name} = {value}; " for name, value in settings.items() if name.startswith(("enable_", "jit"))
     )

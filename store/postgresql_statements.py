@@ -248,8 +248,8 @@ Shape = tuple[int, ...]
 def settle(shape: Shape) -> str:
     """$1 tenant, $2 payment, $3 expected version, $4 ids of operations, DERIVED, SETTLED_HISTORY, then each of SETTLED.
 
-    One row if applied. Keys are compared with parameters, not only with each other: so the primary key is walked even
-    where the planner knows nothing of the tables yet.
+    One row if applied. Keys are compared with parameters, not only with each other: so an index that ends at the
+    payment is walked even where the planner knows nothing of the tables yet.
     """
     slots = _slots("text", "text", "bigint", "text[]")
     derived, history = slots.row(DERIVED.kinds), slots.row(SETTLED_HISTORY.kinds)
@@ -267,7 +267,7 @@ def settle(shape: Shape) -> str:
         parts["fenced"] = f"""
             SELECT o.operation_id FROM locked l, {sources["operations"]}, operations o
             WHERE o.tenant_id = $1 AND o.operation_id = ANY($4) AND o.operation_id = r.operation_id
-              AND o.payment_id = l.payment_id AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
+              AND o.payment_id = $2 AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
         fences.append("(SELECT count(*) FROM fenced) = cardinality($4)")
     if "callback" in counts:
         parts["taken"] = f"""
@@ -314,7 +314,7 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
                 f"ELSE coalesce(c.reply, {read['reply']}) END, final_time_us = coalesce(c.final_time_us, "
                 f"CASE WHEN {among('r.state', FINAL_COMMAND_STATES)} THEN g.now_us END) "
                 f"FROM {source} WHERE c.tenant_id = $1 AND c.command_id = r.command_id "
-                "AND c.payment_id = g.payment_id"
+                "AND c.payment_id = $2"
             )
             return {name: update}
         case "callback":
