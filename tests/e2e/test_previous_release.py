@@ -72,6 +72,8 @@ class SideBySide(Installation):
     def _process(self, name: str, *arguments: str, **environment: str) -> Process:
         if name == f"gateway-{OLD}":
             environment["PYTHONPATH"] = f"{self._old_tree}:{self._old_tree / 'proto'}"
+            # A setting that the release before does not know stops it: it is given when all run the new one.
+            self._settings.pop("OBOL_SECRETS__SEALING_KEYS", None)
         return super()._process(name, *arguments, **environment)
 
 
