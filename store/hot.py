@@ -158,7 +158,7 @@ def _later(seconds: float | None) -> int | None:
 
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
     """Why a claim changed nothing, from the state of the command that holds its key (None: nobody does)."""
-    if key_state is None or (claim.reopen and key_state == "NOT_SENT"):
+    if key_state is None or (claim.reopen and key_state == "NOT_SENT") or claim.next_step:
         return ClaimOutcome.REFUSED
     return ClaimOutcome.KEY_TAKEN
 

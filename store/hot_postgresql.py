@@ -109,7 +109,7 @@ class PostgresqlHot:
         refund = claim.refund is not None
         document = _document(claim_rows(claim))
         times = (microseconds(claim.lease_s), microseconds(claim.send_window_s))
-        if claim.payment is not None and not claim.reopen:
+        if claim.payment is not None and not (claim.reopen or claim.next_step):
             return await self._database.fetch(statements.claim_new_payment(refund=refund), (document, *times))
         command = claim.command
         guard = (
@@ -119,11 +119,12 @@ class PostgresqlHot:
             exclusive_command(command),
             *reserving(claim.operation),
         )
-        statement = (
-            statements.claim_again(refund=refund, routed=claim.payment is not None)
-            if claim.reopen
-            else statements.claim_existing_payment(refund=refund)
-        )
+        if claim.next_step:
+            statement = statements.claim_next_step()
+        elif claim.reopen:
+            statement = statements.claim_again(refund=refund, routed=claim.payment is not None)
+        else:
+            statement = statements.claim_existing_payment(refund=refund)
         return await self._database.fetch(statement, (document, *times, *guard))
 
     async def _why_not(self, claim: Claim) -> ClaimOutcome:

@@ -55,6 +55,9 @@ UPDATE payments p SET version = s.version, updated_time_us = greatest(p.updated_
 FROM stamp s WHERE p.tenant_id = s.tenant_id AND p.payment_id = s.payment_id
 """
 
+_MOVED = ", " + ", ".join(f"{name} = $1::jsonb #>> '{{payment,{name}}}'" for name in ("provider", "account_id", "route"))
+"""The payment moves to the account of $1's payment."""
+
 
 def _statement(parts: dict[str, str], answer: str) -> str:
     """Each part as a CTE; those that only read are materialized, so that they run once and before what reads them."""
@@ -117,7 +120,6 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     known = "c.tenant_id, c.command_id, o.operation_id, o.epoch"
     changed = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id", *_LEASE})
     lease = ", ".join(f"{name} = {expression}" for name, expression in _LEASE.items())
-    route = ", provider = $1::jsonb #>> '{payment,provider}', account_id = $1::jsonb #>> '{payment,account_id}'"
     parts = {
         "guard": _PAYMENT_GUARD.format(count="TRUE"),
         "attempt": f"""
@@ -132,7 +134,7 @@ def claim_again(*, refund: bool, routed: bool) -> str:
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, a.epoch + 1 AS epoch, a.command_id, "
             f"a.operation_id, {NOW_US} AS now_us FROM guard g, attempt a"
         ),
-        "payment": _TOUCH_PAYMENT.format(added=0, routed=route if routed else ""),
+        "payment": _TOUCH_PAYMENT.format(added=0, routed=_MOVED if routed else ""),
         "command": (
             "UPDATE commands c SET state = 'SENDING' FROM stamp s "
             "WHERE c.tenant_id = s.tenant_id AND c.command_id = s.command_id"
@@ -146,6 +148,31 @@ def claim_again(*, refund: bool, routed: bool) -> str:
     }
     if refund:
         parts["refund"] = insert_from(tables.refunds, _one("refund", "refunds"), suffix=replacing(tables.refunds))
+    return _statement(parts, _ANSWER)
+
+
+@cache
+def claim_next_step() -> str:
+    """A further operation of a command that is SENDING, at the account of $1's payment: $1 to $9."""
+    parts = {
+        "guard": _PAYMENT_GUARD.format(count="TRUE"),
+        "command": f"""
+            SELECT c.command_id FROM guard g, jsonb_to_record($1::jsonb -> 'command') AS r({record(tables.commands)}),
+              commands c
+            WHERE c.tenant_id = g.tenant_id AND c.command_id = r.command_id AND c.payment_id = g.payment_id
+              AND c.state = 'SENDING'
+            FOR UPDATE OF c""",
+        "stamp": (
+            "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
+            f"{NOW_US} AS now_us FROM guard g, command"
+        ),
+        # The object that the payment had is another account's now.
+        "payment": _TOUCH_PAYMENT.format(
+            added=0, routed=f"{_MOVED}, provider_payment_id = NULL, failover_due_us = NULL"
+        ),
+        "operation": insert_from(tables.operations, _one("operation", "operations"), given=_LEASE),
+        "history": _claim_history(),
+    }
     return _statement(parts, _ANSWER)
 
 

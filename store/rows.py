@@ -35,6 +35,7 @@ from gateway.domain.payments import (
     PaymentTerms,
 )
 from gateway.domain.states import CommandState, DisputeState, PaymentState
+from store.routes import failover_due_us, route_document, route_from
 
 Row = dict[str, Any]
 
@@ -46,8 +47,6 @@ class Stored(Protocol):
 
 
 _SUMS = tuple(MoneySums.__dataclass_fields__)
-
-
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -167,13 +166,15 @@ def derived_row(payment: Payment) -> Row:
         "decline": decline_document(payment.decline),
         "latest_command": _latest_document(payment.latest_command),
         "flow": _flow_document(payment.facts),
+        "route": route_document(payment.route),
+        "failover_due_us": failover_due_us(payment),
     }
 
 
 DERIVED_COLUMNS = (
     *("provider", "account_id", *_SUMS, "state", "dispute_state", "version", "updated_time_us", "provider_payment_id"),
     *("reserved_capture_minor", "reserved_refund_minor", "busy_command_id", "next_action", "decline", "flow"),
-    "latest_command",
+    *("latest_command", "route", "failover_due_us"),
 )
 """The columns of `derived_row`."""
 
@@ -235,6 +236,7 @@ def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
         next_action=None if action is None else NextAction(*json.loads(action)),
         decline=decline_from(row["decline"]),
         latest_command=_latest_from(row["latest_command"]),
+        route=route_from(row["route"]),
     )
 
 
