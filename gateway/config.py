@@ -14,9 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -33,6 +31,8 @@ from pydantic_settings import (
 )
 
 from gateway.app.settings import EngineSettings
+from gateway.config_routing import RoutingSection, RuleSection, Section
+from gateway.domain.routing import RoutingRule, problems_of
 
 ENV_PREFIX = "OBOL_"
 ENV_NESTING = "__"
@@ -48,12 +48,6 @@ SANDBOX_URL = "http://127.0.0.1:8080"
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown names are refused, values are not changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class DatabaseSection(Section):
@@ -131,6 +125,8 @@ class ProviderSection(Section):
     waiting_max: Count = Field(default=256, description="callers that may wait for a call")
     failures_max: Count = Field(default=5, description="failures in a row that open the breaker")
     open_s: Seconds = Field(default=15.0, description="seconds that an open breaker stays open")
+    rate_per_s: float = Field(default=0.0, ge=0, le=100_000, description="calls a second of a process; 0 for no limit")
+    burst: int = Field(default=10, ge=1, le=100_000, description="calls at once under a rate limit")
     options: dict[str, str] = Field(default_factory=dict, description="the provider's own options")
 
 
@@ -174,6 +170,7 @@ class Settings(BaseSettings):
     logs: LogsSection = Field(default_factory=LogsSection)
     drain: DrainSection = Field(default_factory=DrainSection)
     providers: dict[str, ProviderSection] = Field(default_factory=_sandbox)
+    routing: RoutingSection = Field(default_factory=RoutingSection)
     engine: Annotated[EngineSettings, BeforeValidator(_known_durations)] = Field(default_factory=EngineSettings)
 
     @model_validator(mode="after")
@@ -184,7 +181,15 @@ class Settings(BaseSettings):
             raise ValueError("grpc.workers: SQLite has one writing process; set it to 1, or database.url to PostgreSQL")
         if self.grpc.workers > 1 and self.grpc.unix_socket is not None:
             raise ValueError("grpc.workers: workers share a TCP port, not a Unix socket; unset grpc.unix_socket")
+        wrong = list(problems_of(self.routing_rules, frozenset(self.providers)))
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
+
+    @property
+    def routing_rules(self) -> tuple[RoutingRule, ...]:
+        """The rules, as the domain has them."""
+        return tuple(section.rule() for section in self.routing.rules)
 
     @property
     def database_url(self) -> SecretStr:
@@ -273,7 +278,11 @@ def load_settings(config: Path | None = None, options: Mapping[str, Any] | None 
     try:
         settings = FromSources()
     except ValidationError as error:
-        problems += [_problem(each["loc"], each["msg"], sources) for each in error.errors(include_input=False)]
+        problems += [
+            _problem(each["loc"], message, sources)
+            for each in error.errors(include_input=False)
+            for message in each["msg"].splitlines()
+        ]
     except SettingsError as error:
         # Its text names the field and the source, never the value.
         problems.append(f"{error}: lists and tables are JSON in the environment")
@@ -331,7 +340,7 @@ def _problem(location: tuple[int | str, ...], message: str, sources: _Sources) -
     if not path:
         # Of the whole: the message names its setting itself.
         name, _, rest = text.partition(": ")
-        return f"{name} (from {sources.of(tuple(name.split('.')))}): {rest}"
+        return f"{name} (from {sources.of(tuple(name.partition('[')[0].split('.')))}): {rest}"
     wanted = _description(path)
     mend = f"; it is {wanted}" if wanted else "; remove it, or mend its spelling" if "extra" in text.lower() else ""
     return f"{'.'.join(path)} (from {sources.of(path)}): {text[:1].lower()}{text[1:]}{mend}"
@@ -349,6 +358,8 @@ def _description(path: tuple[str, ...]) -> str:
             model = field.annotation
         elif model == dict[str, ProviderSection]:
             model = ProviderSection
+        elif model == tuple[RuleSection, ...]:
+            model = RuleSection
         else:
             return ""
     return ""

@@ -37,6 +37,7 @@ from obol.v1 import billing_observation_pb2, payment_gateway_pb2, provider_callb
 from providers.breaker import BreakerLimits
 from providers.bulkhead import BulkheadLimits
 from providers.http import WireLimits as ProviderWireLimits
+from providers.rate import RateLimits
 from providers.registry import AccountRegistry, build_accounts
 from providers.secret import Secret
 from providers.settings import AccountsSettings, ProviderAccountSettings, ProviderHooks
@@ -106,7 +107,9 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
         ending.push_async_callback(accounts.close)
         opened = await _open_store(settings)
         ending.push_async_callback(opened.close)
-        runtime = Runtime(opened, accounts, ProtoReplyCodec(), metrics, settings.engine, SystemClock())
+        runtime = Runtime(
+            opened, accounts, ProtoReplyCodec(), metrics, settings.engine, SystemClock(), settings.routing_rules
+        )
         edge, services = _edge(settings, metrics), _services(runtime)
         readiness = Readiness(
             [service.descriptor.full_name for service in services],
@@ -159,6 +162,7 @@ def _account(account_id: str, section: ProviderSection) -> ProviderAccountSettin
         wire=ProviderWireLimits(connections_max=section.connections_max),
         breaker=BreakerLimits(consecutive_failures_max=section.failures_max, open_s=section.open_s),
         bulkhead=BulkheadLimits(calls_max=section.calls_max, waiting_max=section.waiting_max),
+        rate=RateLimits(rate_per_s=section.rate_per_s, burst=section.burst),
         options=section.options,
     )
 

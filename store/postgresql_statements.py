@@ -55,7 +55,9 @@ UPDATE payments p SET version = s.version, updated_time_us = greatest(p.updated_
 FROM stamp s WHERE p.tenant_id = s.tenant_id AND p.payment_id = s.payment_id
 """
 
-_MOVED = ", " + ", ".join(f"{name} = $1::jsonb #>> '{{payment,{name}}}'" for name in ("provider", "account_id", "route"))
+_MOVED = ", " + ", ".join(
+    f"{name} = $1::jsonb #>> '{{payment,{name}}}'" for name in ("provider", "account_id", "route")
+)
 """The payment moves to the account of $1's payment."""
 
 

@@ -12,6 +12,7 @@ import structlog
 
 from gateway.app.clock import Clock, jitter, new_id
 from gateway.app.learning import Learning
+from gateway.app.leaving import accounts_left
 from gateway.app.reading import Reading
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
@@ -180,7 +181,8 @@ class Applier:
         aggregate = await self._store.load(tenant_id, payment_id)
         if aggregate is None:
             return self._wait(taken, "its payment is not here yet", tenant_id, payment_id)
-        if aggregate.payment.account_id != account.account_id:
+        payment = aggregate.payment
+        if account.account_id not in (payment.account_id, *accounts_left(payment.route)):
             return _rest(
                 taken, CallbackState.QUARANTINED, "it names a payment of another account", tenant_id, payment_id
             )

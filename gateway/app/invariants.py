@@ -7,8 +7,9 @@ effects that a provider's own log has for its operations.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from gateway.app.leaving import entry_states, facts_that_speak
 from gateway.app.verdicts import verdict_of_facts
-from gateway.domain.commands import ENTRY_KINDS, CommandKind, Operation
+from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
 from gateway.domain.dossier import Dossier, Effect, Invariant, Violation
 from gateway.domain.movements import MovementKind, MovementStatus
@@ -55,8 +56,8 @@ def _violation(dossier: Dossier, invariant: Invariant, row: str, message: str) -
 def _derived(dossier: Dossier) -> _Found:
     payment = dossier.payment
     row = f"payments {payment.payment_id}"
-    entry = [o.state for o in dossier.operations if o.kind in ENTRY_KINDS]
-    state = derive_payment_state(payment.facts, entry)
+    entry = entry_states(dossier.operations, payment.route)
+    state = derive_payment_state(facts_that_speak(payment.facts, payment.route), entry)
     if payment.state is not state:
         yield Invariant.STATE, row, f"is {payment.state}, and its facts say {state}"
     if payment.dispute_state is not derive_dispute_state(payment.facts):

@@ -1,7 +1,7 @@
 """From a caller's wish to a plan: the account, the exact request, the reservation. Reads nothing, sends nothing."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.app.clock import new_id
 from gateway.app.engine import Plan
@@ -12,6 +12,7 @@ from gateway.domain.errors import InvalidRequest, ObolError, Precondition, Reaso
 from gateway.domain.movements import Facts, Origin
 from gateway.domain.payments import LatestCommand, Payment, PaymentTerms, Refund
 from gateway.domain.providers import Account, Cancels, Captures, OperationReference, Refunds, TakesPayments
+from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import Aggregate
 
@@ -25,6 +26,7 @@ class Identity:
     payment_id: str
     refund_id: str
     reopen: bool = False
+    step: int = 1
 
 
 def fresh_identity(payment_id: str = "") -> Identity:
@@ -44,7 +46,9 @@ class Wish:
     now_us: int
 
 
-def plan_create(wish: Wish, request: CreatePayment, account: Account, identity: Identity) -> Plan:
+def plan_create(
+    wish: Wish, request: CreatePayment, account: Account, identity: Identity, route: Route | None = None
+) -> Plan:
     """A new payment at `account`. Raises Precondition(CAPABILITY_MISSING) for what the account cannot do."""
     adapter = account.adapter
     terms = _terms(request, wish.now_us)
@@ -70,18 +74,35 @@ def plan_create(wish: Wish, request: CreatePayment, account: Account, identity: 
         created_time_us=wish.now_us,
         updated_time_us=wish.now_us,
         latest_command=LatestCommand(identity.command_id, wish.kind, CommandState.SENDING),
+        route=route,
     )
     return Plan(_command(wish, identity), operation, account, payment=payment)
 
 
-def plan_create_again(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
-    """The create of a payment whose first try provably had no effect, by the terms that were recorded then."""
+def plan_create_again(
+    wish: Wish, base: Aggregate, account: Account, identity: Identity, route: Route | None = None
+) -> Plan:
+    """The create of a payment whose first try provably had no effect, by the terms that were recorded then.
+
+    The payment moves to `account`, which need not be the one of the first try.
+    """
     if not isinstance(account.adapter, TakesPayments):
         raise missing(account, "payments")
     terms = base.payment.terms
+    _check_terms(account, terms)
     prepared = account.adapter.prepare_create(_reference(wish, identity, account), terms)
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency)
-    return Plan(_command(wish, identity), operation, account, base=base, reopen=True)
+    moved = replace(base.payment, provider=account.provider, account_id=account.account_id, route=route)
+    return Plan(
+        _command(wish, identity),
+        operation,
+        account,
+        # Without a route to tell, and at the same account, there is nothing to write of it.
+        payment=moved if moved != base.payment else None,
+        base=base,
+        expected_version=base.payment.version,
+        reopen=True,
+    )
 
 
 def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
@@ -276,7 +297,7 @@ def _forbidden(reason: Reason, payment: Payment, verb: str) -> ObolError:
 
 def _reference(wish: Wish, identity: Identity, account: Account) -> OperationReference:
     # A function of (command, step, account): whoever sends it again, the provider sees the same key.
-    source = f"{identity.command_id}/1/{account.account_id}"
+    source = f"{identity.command_id}/{identity.step}/{account.account_id}"
     return OperationReference(
         operation_id=identity.operation_id,
         command_id=identity.command_id,
@@ -319,7 +340,7 @@ def _operation(
         command_id=identity.command_id,
         payment_id=identity.payment_id,
         tenant_id=wish.caller.tenant_id,
-        step=1,
+        step=identity.step,
         kind=wish.kind,
         provider=account.provider,
         account_id=account.account_id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from gateway.app.announcing import Change, announce
 from gateway.app.clock import new_id
+from gateway.app.leaving import command_state, entry_states, facts_that_speak, is_of_failover, route_after
 from gateway.app.replies import CommandView, ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, verdict_of_facts
@@ -21,6 +22,7 @@ from gateway.domain.movements import Facts, Movement, MovementKind, MovementStat
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
 from gateway.domain.providers import Snapshot
+from gateway.domain.routes import Route
 from gateway.domain.states import (
     COMMAND_EDGES,
     FINAL_COMMAND_STATES,
@@ -48,6 +50,7 @@ class Lesson:
 
     `snapshot` is evidence to merge, already checked against the payment's terms. `operation_id`, `epoch` and `verdict`
     belong to an operation whose lease the teller holds. `contradiction` is said aloud in an observation of its own.
+    `ends_failover`: why a failover under way ends at the account that declined.
     """
 
     source: Source
@@ -59,6 +62,7 @@ class Lesson:
     callback: CallbackChange | None = None
     audit: tuple[AuditRecord, ...] = ()
     contradiction: str = ""
+    ends_failover: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,10 @@ def settlement_of(
     facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
     judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
     operations = [each.after for each in judged]
-    after = _payment_after(before, facts, operations, lesson, now_us)
+    route = route_after(before, facts, aggregate.commands, operations, ends=lesson.ends_failover, now_us=now_us)
+    after = _payment_after(before, facts, operations, route, lesson, now_us)
     refunds = _refunds_after(aggregate, after, operations, now_us)
-    commands = _commands_after(aggregate.commands, operations)
+    commands = _commands_after(aggregate.commands, operations, route)
     after = _with_latest(after, commands, operations)
 
     moved = [each for each in judged if each.before.state is not each.after.state]
@@ -86,7 +91,8 @@ def settlement_of(
     observations = announce(change, lesson.source, lesson.causation_id, lesson.snapshot, now_us)
     held = [each for each in judged if each.before.operation_id == lesson.operation_id]
     changed = [each for each in judged if each not in held and _is_ours_to_write(each)]
-    if not (transitions or observations or held or facts != before.facts or _action_changed(before, after)):
+    told = transitions or observations or held or route != before.route
+    if not (told or facts != before.facts or _action_changed(before, after)):
         return None
     return Settlement(
         payment=after,
@@ -180,12 +186,15 @@ def _with_provider_ids(operation: Operation, facts: Facts, lesson: Lesson) -> Op
     return operation
 
 
-def _payment_after(before: Payment, facts: Facts, operations: list[Operation], lesson: Lesson, now_us: int) -> Payment:
-    entry = [operation.state for operation in operations if operation.kind in ENTRY_KINDS]
-    state = derive_payment_state(facts, entry)
+def _payment_after(
+    before: Payment, facts: Facts, operations: list[Operation], route: Route | None, lesson: Lesson, now_us: int
+) -> Payment:
+    speaking = facts_that_speak(facts, route)
+    state = derive_payment_state(speaking, entry_states(operations, route))
     reserving = [operation for operation in operations if operation.state in RESERVING_STATES]
     busy = {o.command_id for o in reserving if o.kind in EXCLUSIVE_KINDS}
-    snapshot = lesson.snapshot
+    # What an account that was left shows now is no object of this payment's any more, and no action of its payer's.
+    snapshot = lesson.snapshot if lesson.snapshot and lesson.snapshot.account_id == before.account_id else None
     next_action = snapshot.next_action if snapshot else before.next_action
     return replace(
         before,
@@ -200,7 +209,8 @@ def _payment_after(before: Payment, facts: Facts, operations: list[Operation], l
         reserved_refund_minor=_reserved(reserving, CommandKind.REFUND),
         busy_command_id=before.busy_command_id if before.busy_command_id in busy else None,
         next_action=next_action if state is PaymentState.REQUIRES_ACTION else None,
-        decline=_decline_of(facts, operations) if state is PaymentState.FAILED else None,
+        decline=_decline_of(speaking, operations) if state is PaymentState.FAILED else None,
+        route=route,
     )
 
 
@@ -274,20 +284,19 @@ def _adopted(known: Refund | None, movement: Movement, payment: Payment, now_us:
     return [replace(after, updated_time_us=now_us)] if after != known else []
 
 
-def _commands_after(commands: Iterable[Command], operations: list[Operation]) -> list[Command]:
-    """A command stands where its first operation stands that has not succeeded; with all done, it has succeeded."""
+def _commands_after(commands: Iterable[Command], operations: list[Operation], route: Route | None) -> list[Command]:
     after = []
     for command in commands:
         own = sorted((o for o in operations if o.command_id == command.command_id), key=lambda o: o.step)
-        open_states = [o.state for o in own if o.state is not CommandState.SUCCEEDED]
-        state = open_states[0] if open_states else CommandState.SUCCEEDED
+        state = command_state(command, own, route)
         after.append(command if command.state is state else replace(command, state=state))
     return after
 
 
 def _with_latest(payment: Payment, commands: list[Command], operations: list[Operation]) -> Payment:
     """The command axis: the newest command, whoever taught us what."""
-    command = max(commands, key=lambda each: (each.created_time_us, each.command_id), default=None)
+    asked = (each for each in commands if not is_of_failover(each))
+    command = max(asked, key=lambda each: (each.created_time_us, each.command_id), default=None)
     if command is None:
         return payment
     return replace(
@@ -300,7 +309,8 @@ def decline_of(command: Command, operations: Iterable[Operation]) -> Decline | N
     """Why `command` failed, where it did."""
     if command.state is not CommandState.FAILED:
         return None
-    return next((o.decline for o in operations if o.command_id == command.command_id and o.decline), None)
+    own = [each for each in operations if each.command_id == command.command_id and each.decline]
+    return max(own, key=lambda each: each.step).decline if own else None
 
 
 def view_of(

@@ -278,12 +278,16 @@ class ListsPayments(Protocol):
 
 
 class AdmissionRefused(Exception):
-    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent."""
+    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent.
 
-    def __init__(self, message: str, *, saturated: bool, retry_after_s: float) -> None:
+    `limited`: its rate limit says so, and waiting `retry_after_s` seconds gives a turn.
+    """
+
+    def __init__(self, message: str, *, saturated: bool, retry_after_s: float, limited: bool = False) -> None:
         super().__init__(message)
         self.saturated = saturated
         self.retry_after_s = retry_after_s
+        self.limited = limited
 
 
 class Admission(Protocol):

@@ -42,9 +42,9 @@ class RouteAttempt:
 class Route:
     """Why a payment is where it is: kept with it, bounded, and shown in its timeline.
 
-    `rule` is empty where the caller named the account, or no rule matched. `candidates` are what was left to choose from
-    then, in order. `attempts` are the last ATTEMPTS_KEPT_MAX. `left` are the accounts that declined the payment and that
-    it has left, or is leaving; `failing_over` while it is on its way from one of them to the next.
+    `rule` is empty where the caller named the account, or no rule matched. `candidates` are what was left to choose
+    from then, in order. `attempts` are the last ATTEMPTS_KEPT_MAX. `left` are the accounts that declined the payment
+    and that it has left, or is leaving; `failing_over` while it is on its way from one of them to the next.
     """
 
     rule: str

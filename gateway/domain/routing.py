@@ -1,8 +1,8 @@
 """Where a new payment goes: rules as data, and their evaluation as a pure function.
 
-The first rule that matches decides; its accounts that cannot take the payment are left out, and one whose breaker is open
-is held back to the end. Nothing here is random: weights are drawn by a hash of the order (or of the key), so that a
-repeated call chooses the same account.
+The first rule that matches decides; its accounts that cannot take the payment are left out, and one whose breaker is
+open is held back to the end. Nothing here is random: weights are drawn by a hash of the order (or of the key), so
+that a repeated call chooses the same account.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ class Feature(StrEnum):
 class RoutingRule:
     """One rule. An empty condition matches everything; all conditions must match.
 
-    Amounts are in minor units, from and to inclusive. `payment_methods` are patterns (`*`, `?`) of the request's payment
-    method. `accounts` are in order of preference; with `weights`, their order is drawn by them instead.
+    Amounts are in minor units, from and to inclusive. `payment_methods` are patterns (`*`, `?`) of the request's
+    payment method. `accounts` are in order of preference; with `weights`, their order is drawn by them instead.
     """
 
     name: str
@@ -240,4 +240,6 @@ def _covers(wide: RoutingRule, narrow: RoutingRule) -> bool:
 def _patterns_cover(wide: tuple[str, ...], narrow: tuple[str, ...]) -> bool:
     if not wide:
         return True
-    return bool(narrow) and all(any(pattern == each or fnmatchcase(each, pattern) for pattern in wide) for each in narrow)
+    return bool(narrow) and all(
+        any(pattern == each or fnmatchcase(each, pattern) for pattern in wide) for each in narrow
+    )
