@@ -225,16 +225,14 @@ class Commands:
                         continue
                 self._telemetry.refusal(wish.rpc, refusal.reason)
                 raise
-            match await self._engine.submit(planned, admission):
+            submitted = await self._engine.submit(planned, admission)
+            if isinstance(submitted, FailsOver):
+                submitted = await self.failover.carry_on(planned.command, submitted.aggregate, patience)
+            match submitted:
                 case CommandReply() as reply:
                     return reply
-                case FailsOver(aggregate=aggregate):
-                    carried = await self.failover.carry_on(planned.command, aggregate, patience)
-                    if isinstance(carried, CommandReply):
-                        return carried
-                    reopen = Reopen(planned.command)
-                case NothingSent(verdict=verdict):
-                    goes_on = patience.has_time() and itinerary is not None and itinerary.not_sent(verdict.failure)
+                case NothingSent(verdict=verdict, payment=payment):
+                    goes_on = itinerary is not None and patience.has_time() and itinerary.not_sent(payment, verdict)
                     if not goes_on and not await patience.waits(verdict.retry_after_s):
                         raise not_sent(verdict)
                     reopen = Reopen(planned.command)

@@ -14,12 +14,13 @@ import structlog
 
 from gateway.app.clock import SendWindow
 from gateway.app.learning import Held, Learning
+from gateway.app.leaving import failing_over
 from gateway.app.replies import CommandReply, ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import view_of
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import Verdict, classify
-from gateway.domain.commands import Command, Operation
+from gateway.domain.commands import Command, CommandKind, Operation
 from gateway.domain.errors import Exhausted, ObolError, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
@@ -57,9 +58,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class NothingSent:
-    """The command provably had no effect, as is on record now: the same key may try again."""
+    """The command provably had no effect, as is on record now with `payment`: the same key may try again."""
 
     verdict: Verdict
+    payment: Payment
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +199,8 @@ class Engine:
             return Claimed(ClaimOutcome.KEY_TAKEN)  # somebody else settled it: answer what is stored
         command = next(c for c in settled.commands if c.command_id == plan.command.command_id)
         if command.state is CommandState.NOT_SENT:
-            return NothingSent(verdict)
-        if settled.payment.route is not None and settled.payment.route.failing_over:
+            return NothingSent(verdict, settled.payment)
+        if command.kind is CommandKind.CREATE and failing_over(settled.payment):
             return FailsOver(settled)
         return self.current(command, settled)
 

@@ -27,7 +27,7 @@ from gateway.app.replies import CommandReply
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
 from gateway.domain.commands import Command, CommandKind, Operation
-from gateway.domain.errors import InvalidRequest, ObolError, Precondition, Reason, Sent, Unavailable
+from gateway.domain.errors import Exhausted, InvalidRequest, ObolError, Precondition, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.providers import Account, Accounts, AdmissionRefused
 from gateway.domain.routes import AttemptOutcome, Route
@@ -82,14 +82,18 @@ class Failover:
     async def carry_on(self, command: Command, aggregate: Aggregate, patience: Patience) -> CommandReply | NothingSent:
         """Go on while the caller waits; its reply, or the command's view as of now where the deadline comes first."""
         try:
-            while failing_over(aggregate.payment) and patience.has_time():
-                result = await self._step(aggregate)
-                if isinstance(result, CommandReply | NothingSent):
-                    return result
-                if result is aggregate:
-                    # Nothing can be done at once: the cancellation is under way, or no account admits the payment.
-                    await asyncio.sleep(PAUSE_S)
-                aggregate = await self._load(aggregate)
+            # What is cut short here is on record, and every call to a provider goes on in a task of its own.
+            async with asyncio.timeout(patience.ends_in_s()):
+                while failing_over(aggregate.payment):
+                    result = await self._step(aggregate)
+                    if isinstance(result, CommandReply | NothingSent):
+                        return result
+                    if result is aggregate:
+                        # Nothing can be done at once: the cancellation is under way, or no account admits it.
+                        await asyncio.sleep(PAUSE_S)
+                    aggregate = await self._load(aggregate)
+        except TimeoutError:
+            aggregate = await self._load(aggregate)
         except Unavailable as error:
             raise Unavailable(
                 Reason.DATABASE_UNAVAILABLE,
@@ -164,7 +168,11 @@ class Failover:
                 _log.info("failover passes an account", account_id=account_id, why=str(refused))
                 route = route.ended_at(account_id, AttemptOutcome.REFUSED, str(refused), now_us)
                 continue
-            match await self._engine.submit(plan, admission):
+            try:
+                submitted = await self._engine.submit(plan, admission)
+            except Exhausted:
+                return aggregate  # this process is full: again later, or elsewhere
+            match submitted:
                 case CommandReply() | NothingSent() as result:
                     return result
                 case FailsOver(aggregate=after):

@@ -24,6 +24,11 @@ class Patience:
         """The seconds until the caller's deadline; None where it has none."""
         return None if self._bound_s is None else self._bound_s - self._spent_s()
 
+    def ends_in_s(self) -> float:
+        """The seconds in which an answer must be on its way, so that the caller still listens."""
+        whole_s = self._unbound_s if self._bound_s is None else self._bound_s
+        return max(0.0, whole_s - self._spent_s() - self._needed_s)
+
     def has_time(self) -> bool:
         """Whether a provider could still be asked."""
         return self._has(0.0)

@@ -8,8 +8,10 @@ else                    the default account
 from collections.abc import Sequence
 from dataclasses import replace
 
+from gateway.app.leaving import accounts_left
 from gateway.app.modes import Modes
 from gateway.app.requests import CreatePayment
+from gateway.app.verdicts import Verdict
 from gateway.domain.commands import Caller
 from gateway.domain.errors import NotFound, ObolError, Precondition, Reason, Unavailable
 from gateway.domain.payments import Payment
@@ -89,29 +91,36 @@ class Itinerary:
         self._caller = caller
         self._request = request
         self._route: Route | None = None
-        self._left: list[Account] | None = None
+        self._known: tuple[Account, ...] = ()
+        self._at: Account | None = None
+        self._gone: set[str] = set()
         self._untold: list[tuple[str, AttemptOutcome, str]] = []
         self._sends = 0
 
     def account(self) -> Account:
         """The account that is next to be asked. Raises as `Router.decide` does."""
-        return self._accounts()[0]
+        self._decide()
+        assert self._at is not None
+        return self._at
 
     def account_again(self, payment: Payment) -> Account:
         """The same for a payment that provably is at no provider now: never an account that has declined it.
 
         The rules are asked anew, since accounts and modes have changed; where they have no say it stays where it is.
         """
-        left = payment.route.left if payment.route else ()
-        accounts = self._accounts()
+        self._decide()
+        self._gone.update(accounts_left(payment.route))
         routed = self._route is not None and bool(self._route.rule)
-        remaining = [each for each in accounts if each.account_id not in left] if routed else []
-        self._left = remaining or [self._router.get(payment.account_id)]
-        return self._left[0]
+        remaining = self._remaining() if routed else []
+        self._at = remaining[0] if remaining else self._router.get(payment.account_id)
+        return self._at
 
     def has_more(self) -> bool:
         """Whether another account would be asked if this one refuses."""
-        return self._left is not None and len(self._left) > 1 and self._may_go_on()
+        route = self._route
+        allowed = route is not None and FailoverOn.NOT_SENT in route.failover_on and self._sends < route.attempts_max
+        here = self._at.account_id if self._at is not None else ""
+        return allowed and any(each.account_id != here for each in self._remaining())
 
     def route(self, now_us: int, before: Route | None = None) -> Route | None:
         """Why the payment is at `account()`, to be kept with it; `before` is what it has kept so far."""
@@ -128,31 +137,33 @@ class Itinerary:
         """The account did not admit the command, and nothing was written: go on to the next one, where there is one."""
         if refusal.reason not in _REFUSED or not self.has_more():
             return False
-        self._leave(AttemptOutcome.REFUSED, f"{refusal.reason}: {refusal.message}")
+        self._leave(self.account().account_id, AttemptOutcome.REFUSED, f"{refusal.reason}: {refusal.message}")
         return True
 
-    def not_sent(self, failure: str) -> bool:
-        """The account provably did not get the command, as is on record: go on to the next one, where there is one."""
+    def not_sent(self, payment: Payment, verdict: Verdict) -> bool:
+        """`payment`'s account provably did not get it, as is on record: go on to the next one, where there is one."""
+        self._decide()
         self._untold.clear()
         self._sends += 1
+        self._gone.update(accounts_left(payment.route))
+        self._at = self._router.get(payment.account_id)
         if not self.has_more():
             return False
-        self._leave(AttemptOutcome.NOT_SENT, failure)
+        self._leave(payment.account_id, AttemptOutcome.NOT_SENT, verdict.failure)
         return True
 
-    def _accounts(self) -> list[Account]:
-        if self._left is None:
-            self._route, accounts = self._router.decide(self._caller, self._request)
-            self._left = list(accounts)
-        return self._left
+    def _decide(self) -> None:
+        if not self._known:
+            self._route, self._known = self._router.decide(self._caller, self._request)
+            self._at = self._known[0]
 
-    def _may_go_on(self) -> bool:
-        route = self._route
-        return route is not None and FailoverOn.NOT_SENT in route.failover_on and self._sends < route.attempts_max
+    def _remaining(self) -> list[Account]:
+        return [each for each in self._known if each.account_id not in self._gone]
 
-    def _leave(self, outcome: AttemptOutcome, detail: str) -> None:
-        gone = self._accounts().pop(0)
-        self._untold.append((gone.account_id, outcome, detail))
+    def _leave(self, account_id: str, outcome: AttemptOutcome, detail: str) -> None:
+        self._gone.add(account_id)
+        self._untold.append((account_id, outcome, detail))
+        self._at = self._remaining()[0]
 
 
 def no_account(wanted: str) -> NotFound:
