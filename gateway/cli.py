@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from gateway.cli_provider_modes import providers_app
+
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.main import Serving
@@ -33,6 +35,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+app.add_typer(providers_app, name="providers")
 
 ConfigOption = Annotated[
     Path | None,

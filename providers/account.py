@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from gateway.domain.providers import (
     Absent,
     AccountHealth,
+    AccountLoad,
     AdmissionRefused,
     Ambiguous,
     Answered,
@@ -101,9 +102,10 @@ class ProviderAccount:
         return self._bulkhead.waiting
 
     @property
-    def rate(self) -> RateLimits:
-        """The rate limit in effect, for operators."""
-        return self._bucket.limits
+    def load(self) -> AccountLoad:
+        """What it has to do, and the rate limit in effect."""
+        rate = self._bucket.limits
+        return AccountLoad(self.taken, self.waiting, rate.rate_per_s, rate.burst if rate.rate_per_s else 0)
 
     async def admit(self, *, wait_s: float) -> "AccountAdmission":
         """Leave for one call, within `wait_s` seconds. Raises AdmissionRefused."""

@@ -322,6 +322,24 @@ class Account(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class AccountLoad:
+    """What an account has to do in this process, and the rate that it allows itself (0: no limit)."""
+
+    calls_in_flight: int = 0
+    calls_waiting: int = 0
+    rate_per_s: float = 0.0
+    rate_burst: int = 0
+
+
+@runtime_checkable
+class ShowsLoad(Protocol):
+    """An account that tells operators of its load."""
+
+    @property
+    def load(self) -> AccountLoad: ...
+
+
 class Accounts(Protocol):
     """The configured accounts."""
 

@@ -118,6 +118,7 @@ async def test_a_failover_is_due_until_it_has_come_to_its_end(store: Store, url:
 async def test_a_mode_is_kept_with_its_audit(store: Store, beside: Store, url: str) -> None:
     """The last word stands, for every process, with who said it and why."""
     assert await store.account_modes() == []
+    set_to = AccountMode("second")
     for mode in (ProviderMode.MAINTENANCE, ProviderMode.DRAINING):
         set_to = await store.set_account_mode(
             AccountMode("second", mode, "they asked\0", "olga"), making.audit(action="SET_PROVIDER_MODE", result=mode)

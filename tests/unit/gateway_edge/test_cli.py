@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 
 COMMANDS = [["serve"], ["verify"], ["webhooks"], ["sandbox"], ["demo"], ["migrate"], ["version"], ["config", "check"]]
+COMMANDS.append(["providers", "mode"])
 
 
 @pytest.fixture(autouse=True)
