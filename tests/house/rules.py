@@ -18,7 +18,7 @@ Rule = Callable[[Tree], Iterable[str]]
 
 LINES_MAX = 400
 ADR_LINES_MAX = 60
-OURS = ("gateway/", "providers/", "store/", "webhook_http/", "simulators/", "bench/", "tests/", "proto/")
+OURS = ("kit/", "gateway/", "providers/", "store/", "webhook_http/", "simulators/", "bench/", "tests/", "proto/")
 
 # Modules that may be longer than LINES_MAX, each with its reason.
 LONG: dict[str, str] = {}
@@ -26,7 +26,7 @@ LONG: dict[str, str] = {}
 # The verifiers, and what they are made of: light modules without an SDK or a client.
 SIDECAR_MAY_IMPORT = r"providers\.(?:callbacks|secret|strict_json|\w+\.callbacks)\b"
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
-PRINTERS = ("gateway/cli", "gateway/demo", "bench/", "proto/generate.py", "tests/torture/", "tests/model/")
+PRINTERS = ("kit/", "gateway/cli", "gateway/demo", "bench/", "proto/generate.py", "tests/torture/", "tests/model/")
 MONEY = tuple(f"gateway/domain/{name}" for name in ("money", "movements", "payments", "derivation"))
 MONEY_NAME = re.compile(r"(?:^|_)(?:amount|minor|money|captured|refunded|refundable|disputed|authorized)(?:_|$)")
 INEXACT = {"float", "Decimal"}
