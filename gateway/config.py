@@ -353,7 +353,7 @@ def _description(path: tuple[str, ...]) -> str:
         known = getattr(model, "model_fields", {})
         if part in known:
             field = known[part]
-            if field.description:
+            if field.description and (field.annotation != tuple[RuleSection, ...] or part == path[-1]):
                 return str(field.description)
             model = field.annotation
         elif model == dict[str, ProviderSection]:

@@ -19,9 +19,10 @@ import uvloop
 import store.migrate
 from gateway.app.clock import SystemClock, new_id
 from gateway.app.runtime import Runtime
-from gateway.config import ProviderSection, Settings
+from gateway.config import ConfigError, ProviderSection, Settings
 from gateway.domain.errors import Unavailable
 from gateway.domain.providers import AccountHealth
+from gateway.domain.routing import unfit_of
 from gateway.domain.storage import Store
 from gateway.metrics import Exposition, Metrics
 from gateway.rpc.address import Address, AddressTaken
@@ -105,6 +106,7 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
     async with AsyncExitStack() as ending:
         accounts = build_accounts(accounts_settings(settings), _hooks(metrics))
         ending.push_async_callback(accounts.close)
+        check_routing(settings, accounts)
         opened = await _open_store(settings)
         ending.push_async_callback(opened.close)
         runtime = Runtime(
@@ -148,6 +150,14 @@ def accounts_settings(settings: Settings) -> AccountsSettings:
     """The configured accounts, as the registry takes them."""
     accounts = tuple(_account(account_id, section) for account_id, section in settings.providers.items())
     return AccountsSettings(accounts, default_account_id=settings.routed_account)
+
+
+def check_routing(settings: Settings, accounts: AccountRegistry) -> None:
+    """Raise ConfigError where a routing rule names an account that could never take what the rule matches."""
+    able = {each.account_id: each.adapter.capabilities for each in accounts.all()}
+    unfit = list(unfit_of(settings.routing_rules, able))
+    if unfit:
+        raise ConfigError(unfit)
 
 
 def _account(account_id: str, section: ProviderSection) -> ProviderAccountSettings:

@@ -92,7 +92,9 @@ class Commands:
         self._telemetry = telemetry
         self._settings = settings
         self._clock = clock
-        self.failover = Failover(store, accounts, engine, learning, modes, settings, clock, cancel=self.cancel_declined)
+        self.failover = Failover(
+            store, accounts, engine, learning, modes, settings, clock, cancel=self.cancel_declined, telemetry=telemetry
+        )
 
     async def create(self, caller: Caller, request: CreatePayment, deadline_s: float | None) -> CommandReply:
         """Make a payment. Raises ObolError as the contract says."""
@@ -233,6 +235,8 @@ class Commands:
                     return reply
                 case NothingSent(verdict=verdict, payment=payment):
                     goes_on = itinerary is not None and patience.has_time() and itinerary.not_sent(payment, verdict)
+                    if goes_on:
+                        self._telemetry.failover(payment.account_id, "NOT_SENT")
                     if not goes_on and not await patience.waits(verdict.retry_after_s):
                         raise not_sent(verdict)
                     reopen = Reopen(planned.command)

@@ -26,6 +26,7 @@ from gateway.app.planning import Identity, Wish, plan_create_again
 from gateway.app.replies import CommandReply
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
+from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Command, CommandKind, Operation
 from gateway.domain.errors import Exhausted, InvalidRequest, ObolError, Precondition, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
@@ -63,7 +64,9 @@ class Failover:
         settings: EngineSettings,
         clock: Clock,
         cancel: CancelAtLeft,
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._store = store
         self._accounts = accounts
         self._engine = engine
@@ -174,6 +177,7 @@ class Failover:
                 return aggregate  # this process is full: again later, or elsewhere
             match submitted:
                 case CommandReply() | NothingSent() as result:
+                    self._telemetry.failover(declined.account_id, "DECLINED")
                     return result
                 case FailsOver(aggregate=after):
                     return after
@@ -197,6 +201,7 @@ class Failover:
             payment_id=declined.payment_id,
             command_id=command.command_id,
         )
+        self._telemetry.failover(declined.account_id, "ENDED")
         lesson = Lesson(Source.RECOVERY, declined.operation_id, ends_failover=why, audit=(audit,))
         settled = await self._learning.settle_read(aggregate, lesson)
         return settled if settled is not None else await self._load(aggregate)

@@ -186,6 +186,24 @@ def problems_of(rules: Sequence[RoutingRule], accounts: frozenset[str]) -> Itera
                 break
 
 
+def unfit_of(rules: Sequence[RoutingRule], able: Mapping[str, Capabilities]) -> Iterator[str]:
+    """Accounts of `rules` that could never take what their rule matches, by their capabilities; a line each."""
+    for index, rule in enumerate(rules):
+        for account_id in rule.accounts:
+            what = able.get(account_id)
+            if what is None:
+                continue
+            at = f"routing.rules[{index}].accounts"
+            lacking = sorted(rule.requires - features_of(what))
+            if lacking:
+                yield f"{at}: {account_id} lacks {', '.join(lacking)}, which the rule requires; take one of them out"
+            if rule.currencies and what.currencies and not rule.currencies & what.currencies:
+                yield f"{at}: {account_id} takes none of {', '.join(sorted(rule.currencies))}; take it out of the rule"
+            low = rule.amount_minor_min
+            if low is not None and what.amount_minor_max is not None and low > what.amount_minor_max:
+                yield f"{at}: {account_id} takes at most {what.amount_minor_max} minor units; take it out of the rule"
+
+
 def _problems_of_accounts(at: str, rule: RoutingRule, accounts: frozenset[str]) -> Iterator[str]:
     if not rule.accounts:
         yield f"{at}.accounts: is empty; name an account, or remove the rule"
