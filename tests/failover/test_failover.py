@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from gateway.app.requests import CancelPayment, CapturePayment, RefundPayment
+from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, RefundPayment
 from gateway.domain.commands import CommandKind
 from gateway.domain.errors import Busy, Conflict, Reason, Sent, Unavailable
 from gateway.domain.movements import Closure
 from gateway.domain.payments import CaptureMethod
 from gateway.domain.routes import FailoverOn
+from gateway.domain.routing import Feature
 from gateway.domain.states import CommandState, PaymentState
+from gateway.rpc.context import Call
+from gateway.rpc.payment_gateway import PaymentGateway
+from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
 from tests.crash.rig import outlive_leases, resolve
 from tests.failover.rig import (
@@ -61,6 +65,32 @@ async def test_what_was_never_sent_goes_on_under_the_same_key(scene: Scene) -> N
     again = await runtime.commands.create(CALLER, wish(), 10)
     assert again.replayed
     await scene.verified()
+
+
+async def test_the_timeline_says_why_this_provider(scene: Scene) -> None:
+    """The rule, what was left out, and each attempt; nothing where no rules are configured."""
+    runtime = scene.runtime(rule(NOWHERE, OTHER, requires=frozenset({Feature.REFUNDS})))
+    payment = await created(runtime, wish())
+
+    async def timeline(payment_id: str) -> pb.GetPaymentTimelineResponse:
+        servicer = PaymentGateway(runtime.commands, runtime.queries)
+        return await servicer.GetPaymentTimeline(
+            pb.GetPaymentTimelineRequest(payment_id=payment_id), Call(CALLER, deadline_s=5.0)
+        )
+
+    route = (await timeline(payment.payment_id)).route
+    assert (route.rule, list(route.candidates)) == ("everything", [NOWHERE, OTHER])
+    assert route.reasons[0] == f"rule everything matched; in order of preference: {NOWHERE}, {OTHER}"
+    assert [(each.account_id, each.outcome) for each in route.attempts] == [
+        (NOWHERE, payment_pb2.ROUTE_OUTCOME_NOT_SENT),
+        (OTHER, payment_pb2.ROUTE_OUTCOME_CHOSEN),
+    ]
+    assert route.attempts[0].detail
+    assert route.attempts[0].time.seconds > 1_700_000_000
+    named = await created(runtime, wish(key="named", account_id=OTHER))
+    assert list((await timeline(named.payment_id)).route.reasons) == [f"the caller named {OTHER}"]
+    plain = await created(scene.runtime(), wish(key="plain"))
+    assert not (await timeline(plain.payment_id)).HasField("route")
 
 
 async def test_a_refused_admission_writes_nothing_and_goes_on(scene: Scene) -> None:
@@ -258,6 +288,16 @@ async def test_a_next_account_that_never_gets_it_is_passed_over(scene: Scene) ->
     await scene.verified()
 
 
+async def test_an_account_that_declined_is_never_asked_again(scene: Scene) -> None:
+    """Declined at the first, never sent to the second: the same key later asks a third, whatever the rules say then."""
+    with pytest.raises(Unavailable):
+        await created(scene.runtime(rule(MAIN, NOWHERE)), wish("card_declined_at_main"))
+    payment = await created(scene.runtime(rule(MAIN, OTHER)), wish("card_declined_at_main"))
+    assert (payment.state, payment.provider_reference.account_id) == (CAPTURED, OTHER)
+    assert await scene.objects() == {MAIN: 1, OTHER: 1}
+    await scene.verified()
+
+
 async def test_an_order_stays_taken_while_its_payment_moves(scene: Scene) -> None:
     """Between the two accounts the payment holds nothing anywhere, and no second payment of the order begins."""
     runtime = scene.runtime(rule())
@@ -270,6 +310,14 @@ async def test_an_order_stays_taken_while_its_payment_moves(scene: Scene) -> Non
     with pytest.raises(Conflict) as taken:
         await created(runtime, wish(key="another-key", **unique))
     assert taken.value.reason is Reason.ORDER_REFERENCE_TAKEN
+    # Nor is it cancelled or confirmed meanwhile: the caller would be told one thing, and the next account another.
+    for call in (
+        lambda: runtime.commands.cancel(CALLER, CancelPayment("mine", moving.payment_id), 5),
+        lambda: runtime.commands.confirm(CALLER, ConfirmPayment("mine", moving.payment_id), 5),
+    ):
+        with pytest.raises(Busy) as busy:
+            await call()
+        assert busy.value.reason is Reason.PAYMENT_BUSY
     await scene.make_due()
     await runtime.commands.failover.run_once()
     assert scene.effects() == [(OTHER, "capture")]

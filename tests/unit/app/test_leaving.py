@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.app.invariants import check_dossier, check_effects
 from gateway.app.leaving import cancelled_at, failing_over
 from gateway.app.verdicts import mismatch
 from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.declines import Decline, DeclineReason
+from gateway.domain.dossier import Dossier, Effect, Invariant
 from gateway.domain.movements import AttemptStatus, Closure, MovementKind, MovementStatus
 from gateway.domain.observations import ObservationKind
 from gateway.domain.payments import CaptureMethod
@@ -156,3 +158,27 @@ def test_the_next_try_has_a_key_of_its_own_at_the_provider() -> None:
     """A function of command, step and account."""
     move = Move().cancelled()
     assert move.gone_on().prepared.idempotency_key != move.desk.create.prepared.idempotency_key
+
+
+def test_verify_notices_a_next_step_without_its_proof() -> None:
+    """Begun while the first object is open, or paid at both: a violation each, and none where it was done right."""
+
+    def told(move: Move) -> list[str]:
+        aggregate = move.desk.aggregate
+        dossier = Dossier(aggregate.payment, aggregate.commands, aggregate.operations, (), (), ())
+        both = {
+            o.operation_id: [
+                Effect(1, "capture", o.operation_id, "obj", 100, "USD", o.account_id, o.operation_id, 2**60)
+            ]
+            for o in aggregate.operations
+            if o.kind is CommandKind.CREATE
+        }
+        found = (*check_dossier(dossier), *check_effects(dossier, both, healed=False))
+        return [each.message for each in found if each.invariant is Invariant.I1]
+
+    hasty, proper = Move(), Move().cancelled()
+    for move in (hasty, proper):
+        move.gone_on()
+    paid_twice = "was paid at paper_main, paper_other"
+    assert told(hasty) == ["was begun, and the object at paper_main is not cancelled", paid_twice]
+    assert told(proper) == [paid_twice]

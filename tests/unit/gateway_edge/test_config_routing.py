@@ -63,7 +63,7 @@ def test_rules_are_read_in_order() -> None:
     settings = load_settings()
     large, rest = settings.routing_rules
     assert (large.name, large.accounts, large.amount_minor_min) == ("large-eur", ("b", "a"), 100_000)
-    assert (large.requires, large.attempts_max) == ({Feature.MULTIPLE_CAPTURE}, 2)
+    assert (large.requires, large.attempts_max) == (frozenset({Feature.MULTIPLE_CAPTURE}), 2)
     assert large.failover_on == {FailoverOn.NOT_SENT, FailoverOn.SOFT_DECLINE}
     assert rest.failover_on == {FailoverOn.NOT_SENT}
     assert dict(rest.weights) == {"a": 70, "b": 30}
@@ -106,10 +106,10 @@ def test_a_check_asks_the_adapters_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """An account that could never take what its rule matches is found before a payment finds it."""
     from dataclasses import replace
 
-    from providers.sandbox import adapter
+    from providers.sandbox.capabilities import CAPABILITIES
 
-    small = replace(adapter.CAPABILITIES, multiple_capture=False, currencies=frozenset({"USD"}), amount_minor_max=10)
-    monkeypatch.setattr(adapter, "CAPABILITIES", small)
+    small = replace(CAPABILITIES, multiple_capture=False, currencies=frozenset({"USD"}), amount_minor_max=10)
+    monkeypatch.setattr("providers.sandbox.adapter.CAPABILITIES", small)
     Path("obol.toml").write_text(ACCOUNTS + RULES)
     result = CliRunner().invoke(app, ["config", "check"])
     assert result.exit_code == 2
