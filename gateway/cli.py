@@ -238,10 +238,10 @@ def check(config: ConfigOption = None) -> None:
         for name, value in _flat(effective(settings)):
             print(f"{name} = {value}")
         _address(settings)
-        from gateway.main import accounts_settings, sealing_of
+        from gateway.main import accounts_settings, check_routing, sealing_of
         from providers.registry import build_accounts
 
-        build_accounts(accounts_settings(settings))
+        check_routing(settings, build_accounts(accounts_settings(settings)))
         sealing_of(settings)
 
 

@@ -123,6 +123,7 @@ def _account(
         Bulkhead(settings.bulkhead),
         clock=clock,
         rate_limited_s_max=settings.rate_limited_s_max,
+        rate=settings.rate,
     )
 
 

@@ -9,18 +9,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from gateway.app.clock import Clock
-from gateway.app.engine import Engine, Plan
-from gateway.app.planning import (
-    Identity,
-    Wish,
-    identity_of,
-    plan_cancel,
-    plan_capture,
-    plan_confirm,
-    plan_create,
-    plan_create_again,
-    plan_refund,
-)
+from gateway.app.engine import Engine, FailsOver, NothingSent, Plan, not_sent
+from gateway.app.failover import Failover
+from gateway.app.identity import Identity, Wish, identity_of
+from gateway.app.learning import Learning
+from gateway.app.leaving import SYSTEM_KEY_PREFIX, failing_over, failover_key, is_of_failover, last_operation
+from gateway.app.modes import Modes
+from gateway.app.patience import Patience
+from gateway.app.planning import plan_cancel, plan_capture, plan_confirm, plan_create, plan_create_again, plan_refund
 from gateway.app.reading import Reading
 from gateway.app.replays import Reopen, Replays
 from gateway.app.replies import CommandReply
@@ -35,6 +31,7 @@ from gateway.app.requests import (
     request_hash,
 )
 from gateway.app.restored import RESTORED, refusal_after_restore
+from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import EXCLUSIVE_KINDS, Caller, CommandKind
@@ -52,10 +49,10 @@ from gateway.domain.errors import (
 )
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, Admission, AdmissionRefused
-from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX, Aggregate, ClaimOutcome, Store
+from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX, Aggregate, Claimed, ClaimOutcome, Store
 
-CLAIM_TRIES_MAX = 8
-SYSTEM_KEY_PREFIX = "system:"
+CLAIM_TRIES_MAX = 16
+HURRIED_WAIT_S = 0.1
 
 Planner = Callable[[Wish, Aggregate, Account, Identity], Plan]
 
@@ -69,31 +66,42 @@ class Commands:
         accounts: Accounts,
         engine: Engine,
         replays: Replays,
+        learning: Learning,
         reading: Reading,
         telemetry: Telemetry,
         settings: EngineSettings,
         clock: Clock,
+        router: Router,
+        modes: Modes,
     ) -> None:
         self._store = store
         self._accounts = accounts
+        self._router = router
+        self._modes = modes
         self._engine = engine
         self._replays = replays
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
         self._clock = clock
+        self.failover = Failover(
+            store, accounts, engine, learning, modes, settings, clock, cancel=self.cancel_declined, telemetry=telemetry
+        )
 
     async def create(self, caller: Caller, request: CreatePayment, deadline_s: float | None) -> CommandReply:
         """Make a payment. Raises ObolError as the contract says."""
         wish = self._wish(caller, "CreatePayment", CommandKind.CREATE, request)
+        itinerary = self._router.itinerary(caller, request)
 
         async def plan() -> Plan:
-            account = self._accounts.route(provider=request.provider, account_id=request.account_id)
-            if account is None:
-                raise _no_account(request.provider, request.account_id)
-            return plan_create(wish, request, account, identity_of(wish))
+            account = itinerary.account()
+            return plan_create(wish, request, account, identity_of(wish), itinerary.route(wish.now_us))
 
-        return await self._run(wish, plan, plan_create_again, deadline_s)
+        def again(wish: Wish, base: Aggregate, _: Account, identity: Identity) -> Plan:
+            account = itinerary.account_again(base.payment)
+            return plan_create_again(wish, base, account, identity, itinerary.route(wish.now_us, base.payment.route))
+
+        return await self._run(wish, plan, again, deadline_s, itinerary)
 
     async def confirm(self, caller: Caller, request: ConfirmPayment, deadline_s: float | None) -> CommandReply:
         """Confirm a payment. Raises ObolError as the contract says."""
@@ -141,9 +149,19 @@ class Commands:
         if payment is None:
             return
         caller = Caller(tenant_id, payment.organization_id, "system:expiry", payment.correlation_id)
-        request = CancelPayment(
-            f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}:{payment.version}", payment_id, reason="abandoned"
-        )
+        key = f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}:{payment.version}"
+        await self._cancel_as(caller, key, payment_id, "abandoned")
+
+    async def cancel_declined(self, tenant_id: str, payment_id: str, operation_id: str) -> None:
+        """Cancel the object of an account that a failover leaves, once, whoever asks how often."""
+        payment = await self._store.get_payment(tenant_id, payment_id)
+        if payment is not None:
+            caller = Caller(tenant_id, payment.organization_id, "system:failover", payment.correlation_id)
+            await self._cancel_as(caller, failover_key(operation_id), payment_id, "declined")
+
+    async def _cancel_as(self, caller: Caller, key: str, payment_id: str, reason: str) -> None:
+        """A cancellation in the gateway's own name, under a key that no caller can send."""
+        request = CancelPayment(key, payment_id, reason=reason)
         wish = replace(
             self._wish(caller, "CancelPayment", CommandKind.CANCEL, replace(request, idempotency_key="own")),
             idempotency_key=request.idempotency_key,
@@ -174,19 +192,26 @@ class Commands:
         plan: Callable[[], Awaitable[Plan]],
         planner: Planner,
         deadline_s: float | None,
+        itinerary: Itinerary | None = None,
     ) -> CommandReply:
         key = (wish.caller.tenant_id, wish.rpc, wish.idempotency_key)
+        patience = Patience(deadline_s, self._settings)
         reopen: Reopen | None = None
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
                 _check_not_lost(planned)
                 self._check_room(planned)
-                self._check_deadline(deadline_s)
-                admission = await self._admit(planned.account)
+                self._check_deadline(patience.left_s())
+                self._modes.check(planned.account, new_payment=wish.kind is CommandKind.CREATE)
+                admission = await self._admit(planned.account, hurried=itinerary is not None and itinerary.has_more())
             except ObolError as refusal:
+                if itinerary is not None and itinerary.refused(refusal):
+                    continue
+                if await patience.waits_out(refusal):
+                    continue
                 if reopen is None:
-                    found = await self._replays.find(key, wish.request_hash, deadline_s)
+                    found = await self._replays.find(key, wish.request_hash, patience.left_s())
                     if isinstance(found, CommandReply):
                         return found
                     if isinstance(found, Reopen) and _worth_reopening(refusal):
@@ -195,23 +220,31 @@ class Commands:
                 self._telemetry.refusal(wish.rpc, refusal.reason)
                 raise
             submitted = await self._engine.submit(planned, admission)
-            if isinstance(submitted, CommandReply):
-                return submitted
-            if submitted.outcome is ClaimOutcome.ORDER_TAKEN:
-                # The order may be held by this very key, which another call has just claimed.
-                found = await self._replays.find(key, wish.request_hash, deadline_s)
-                if isinstance(found, CommandReply):
-                    return found
-                if found is None:
-                    raise _order_taken(planned, submitted.holder_payment_id)
-                reopen = found
-            elif submitted.outcome is ClaimOutcome.KEY_TAKEN:
-                found = await self._replays.find(key, wish.request_hash, deadline_s)
-                if isinstance(found, CommandReply):
-                    return found
-                reopen = found
-            elif submitted.outcome in RESTORED:
-                await self._after_restore(wish, planned, submitted.outcome)
+            if isinstance(submitted, FailsOver):
+                submitted = await self.failover.carry_on(planned.command, submitted.aggregate, patience)
+            match submitted:
+                case CommandReply() as reply:
+                    return reply
+                case NothingSent(verdict=verdict, payment=payment):
+                    goes_on = itinerary is not None and patience.has_time() and itinerary.not_sent(payment, verdict)
+                    if goes_on:
+                        self._telemetry.failover(payment.account_id, "NOT_SENT")
+                    if not goes_on and not await patience.waits(verdict.retry_after_s):
+                        raise not_sent(verdict)
+                    reopen = Reopen(planned.command)
+                case Claimed(outcome=outcome, holder_payment_id=holder):
+                    if outcome is ClaimOutcome.REFUSED:
+                        continue
+                    if outcome in RESTORED:
+                        await self._after_restore(wish, planned, outcome)
+                        continue
+                    # An order may be held by this very key, which another call has just claimed.
+                    found = await self._replays.find(key, wish.request_hash, patience.left_s())
+                    if isinstance(found, CommandReply):
+                        return found
+                    if found is None and outcome is ClaimOutcome.ORDER_TAKEN:
+                        raise _order_taken(planned, holder)
+                    reopen = found
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to claim; nothing was sent, repeat the call",
@@ -235,16 +268,21 @@ class Commands:
         base = await self._store.load(wish.caller.tenant_id, command.payment_id)
         if base is None:
             raise no_payment(command.payment_id)
-        operation = next(o for o in base.operations if o.command_id == command.command_id)
+        operation = last_operation(command.command_id, base.operations)
         identity = Identity(
-            command.command_id, operation.operation_id, command.payment_id, command.refund_id or "", reopen=True
+            command.command_id,
+            operation.operation_id,
+            command.payment_id,
+            command.refund_id or "",
+            reopen=True,
+            step=operation.step,
         )
         return planner(wish, base, self._account_of(base), identity)
 
     def _account_of(self, base: Aggregate) -> Account:
         account = self._accounts.get(base.payment.account_id)
         if account is None:
-            raise _no_account(base.payment.provider, base.payment.account_id)
+            raise no_account(base.payment.account_id)
         return account
 
     def _check_deadline(self, deadline_s: float | None) -> None:
@@ -260,6 +298,14 @@ class Commands:
         if planned.base is None:
             return
         payment = planned.base.payment
+        if failing_over(payment) and not is_of_failover(planned.command):
+            raise Busy(
+                Reason.PAYMENT_BUSY,
+                "the payment is on its way to another provider after a decline; repeat the call",
+                safe_to_retry=True,
+                retry_after_s=1.0,
+                details={"payment_id": payment.payment_id},
+            )
         if planned.operation.kind in EXCLUSIVE_KINDS and payment.busy_command_id is not None:
             raise Busy(
                 Reason.PAYMENT_BUSY,
@@ -275,9 +321,11 @@ class Commands:
                 details={"payment_id": payment.payment_id},
             )
 
-    async def _admit(self, account: Account) -> Admission:
+    async def _admit(self, account: Account, *, hurried: bool = False) -> Admission:
+        """`hurried`: another account would be asked next, so that little is waited for this one."""
+        wait_s = self._settings.admission_wait_s
         try:
-            return await account.admit(wait_s=self._settings.admission_wait_s)
+            return await account.admit(wait_s=min(wait_s, HURRIED_WAIT_S) if hurried else wait_s)
         except AdmissionRefused as refused:
             details = {"provider": account.provider, "account_id": account.account_id}
             if refused.saturated:
@@ -310,15 +358,6 @@ def _check_not_lost(planned: Plan) -> None:
 def no_payment(payment_id: str) -> NotFound:
     """The error for a payment that is not there, or another tenant's: the two look alike."""
     return NotFound(Reason.PAYMENT_NOT_FOUND, f"there is no payment {payment_id} for this tenant", field="payment_id")
-
-
-def _no_account(provider: str, account_id: str) -> NotFound:
-    wanted = account_id or provider or "the default"
-    return NotFound(
-        Reason.ACCOUNT_NOT_FOUND,
-        f"no provider account answers to {wanted!r}; see the gateway's `providers` setting",
-        field="provider_preference",
-    )
 
 
 def _order_taken(planned: Plan, holder_payment_id: str) -> Conflict:

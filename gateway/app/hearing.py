@@ -7,6 +7,7 @@ What the provider says is a lesson for the payment as it was read; whoever asked
 from dataclasses import dataclass, replace
 
 from gateway.app.clock import Clock, jitter, new_id
+from gateway.app.leaving import accounts_left
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
@@ -81,7 +82,8 @@ class Hearing:
         aggregate = await self._store.load(tenant_id, payment_id)
         if aggregate is None:
             return self._later(taken, "its payment is not here yet", tenant_id, payment_id)
-        if aggregate.payment.account_id != account.account_id:
+        payment = aggregate.payment
+        if account.account_id not in (payment.account_id, *accounts_left(payment.route)):
             return _rest(
                 taken, CallbackState.QUARANTINED, "it names a payment of another account", tenant_id, payment_id
             )

@@ -19,6 +19,7 @@ import structlog
 from gateway.app.clock import SendWindow, jitter
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
+from gateway.app.modes import Modes
 from gateway.app.places import Places
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
@@ -26,7 +27,7 @@ from gateway.app.settling import Lesson, next_attempt_s
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import MISMATCH, NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
 from gateway.domain.commands import CommandKind, Operation
-from gateway.domain.errors import ObolError, Sent
+from gateway.domain.errors import ObolError, Sent, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Found, Snapshot, Unreadable
 from gateway.domain.states import RESERVING_STATES, CommandState
@@ -71,7 +72,9 @@ class Recovery:
         reading: Reading,
         telemetry: Telemetry,
         settings: EngineSettings,
+        modes: Modes,
     ) -> None:
+        self._modes = modes
         self._store = store
         self._accounts = accounts
         self._engine = engine
@@ -128,7 +131,9 @@ class Recovery:
         if aggregate is None:
             raise LookupError(f"payment {operation.payment_id} of operation {operation.operation_id} is gone")
         case = _Case(operation, aggregate, account, now_us)
-        provider_payment_id = aggregate.payment.provider_payment_id or operation.provider_payment_id
+        payment = aggregate.payment
+        known = payment.provider_payment_id if payment.account_id == operation.account_id else None
+        provider_payment_id = known or operation.provider_payment_id
         lookup = await self._reading.look(account, operation.payment_id, provider_payment_id)
         match lookup:
             case Found(snapshot=snapshot):
@@ -221,6 +226,10 @@ class Recovery:
 
     async def _resend(self, case: _Case) -> Recovered:
         window = SendWindow(self._settings.send_window_s)
+        try:
+            self._modes.check(case.account, new_payment=False)
+        except Unavailable as refused:
+            return await self._wait(case.operation, f"not resent: {refused.reason}")
         try:
             admission = await case.account.admit(wait_s=self._settings.admission_wait_s)
         except AdmissionRefused as refused:

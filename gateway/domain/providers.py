@@ -322,12 +322,16 @@ class ChecksSetup(Protocol):
 
 
 class AdmissionRefused(Exception):
-    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent."""
+    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent.
 
-    def __init__(self, message: str, *, saturated: bool, retry_after_s: float) -> None:
+    `limited`: its rate limit says so, and waiting `retry_after_s` seconds gives a turn.
+    """
+
+    def __init__(self, message: str, *, saturated: bool, retry_after_s: float, limited: bool = False) -> None:
         super().__init__(message)
         self.saturated = saturated
         self.retry_after_s = retry_after_s
+        self.limited = limited
 
 
 class Admission(Protocol):
@@ -360,6 +364,24 @@ class Account(Protocol):
     async def admit(self, *, wait_s: float) -> Admission:
         """Wait at most `wait_s` for a place. Raises AdmissionRefused."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLoad:
+    """What an account has to do in this process, and the rate that it allows itself (0: no limit)."""
+
+    calls_in_flight: int = 0
+    calls_waiting: int = 0
+    rate_per_s: float = 0.0
+    rate_burst: int = 0
+
+
+@runtime_checkable
+class ShowsLoad(Protocol):
+    """An account that tells operators of its load."""
+
+    @property
+    def load(self) -> AccountLoad: ...
 
 
 class Accounts(Protocol):

@@ -56,40 +56,48 @@ class Rig:
         self._numbers = count(1)
         # A provider of its own remembers keys and references of earlier runs.
         self._run = f"{run}_" if (run := getattr(driver, "run", "")) else ""
+        self.used: set[str] = set()
 
     @property
     def takes(self) -> TakesPayments:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("TakesPayments")
         return self.adapter if isinstance(self.adapter, TakesPayments) else lacking(self.adapter, TakesPayments)
 
     @property
     def captures(self) -> Captures:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Captures")
         return self.adapter if isinstance(self.adapter, Captures) else lacking(self.adapter, Captures)
 
     @property
     def cancels(self) -> Cancels:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Cancels")
         return self.adapter if isinstance(self.adapter, Cancels) else lacking(self.adapter, Cancels)
 
     @property
     def refunds(self) -> Refunds:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Refunds")
         return self.adapter if isinstance(self.adapter, Refunds) else lacking(self.adapter, Refunds)
 
     @property
     def reads(self) -> ReadsCallbacks:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ReadsCallbacks")
         return self.adapter if isinstance(self.adapter, ReadsCallbacks) else lacking(self.adapter, ReadsCallbacks)
 
     @property
     def events(self) -> ListsEvents:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ListsEvents")
         return self.adapter if isinstance(self.adapter, ListsEvents) else lacking(self.adapter, ListsEvents)
 
     @property
     def payments(self) -> ListsPayments:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ListsPayments")
         return self.adapter if isinstance(self.adapter, ListsPayments) else lacking(self.adapter, ListsPayments)
 
     def reference(self, payment_id: str = "") -> OperationReference:

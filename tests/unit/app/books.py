@@ -37,6 +37,7 @@ class Books:
     attempts: list[Attempt] = field(default_factory=list)
     movements: list[Movement] = field(default_factory=list)
     executed: set[str] = field(default_factory=set)
+    decline: Decline = DECLINED
 
     @property
     def object_id(self) -> str:
@@ -123,7 +124,7 @@ class Books:
         self.executed.add(operation.operation_id)
         own = [a for a in self.attempts if a.operation_id == operation.operation_id]
         if own and own[-1].status is AttemptStatus.FAILED:
-            return Declined(DECLINED, self.snapshot())
+            return Declined(self.decline, self.snapshot())
         return Answered(self.snapshot(), result_id)
 
     # What happens on the provider's own side. Each answers whether it could.
@@ -199,7 +200,7 @@ class Books:
         self._finish(attempt, outcome)
 
     def _finish(self, attempt: Attempt, status: AttemptStatus) -> None:
-        decline = DECLINED if status is AttemptStatus.FAILED else None
+        decline = self.decline if status is AttemptStatus.FAILED else None
         self.attempts[-1] = replace(attempt, status=status, decline=decline)
         if status is AttemptStatus.SUCCEEDED:
             manual = self.payment.terms.capture_method is CaptureMethod.MANUAL
@@ -208,7 +209,7 @@ class Books:
 
     def _abandon(self) -> None:
         if self.attempts and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION:
-            self.attempts[-1] = replace(self.attempts[-1], status=AttemptStatus.FAILED, decline=DECLINED)
+            self.attempts[-1] = replace(self.attempts[-1], status=AttemptStatus.FAILED, decline=self.decline)
 
     def _book(self, kind: MovementKind, amount_minor: int, status: MovementStatus, operation_id: str | None) -> str:
         movement_id = f"{kind.lower()}_{len(self.movements) + 1}"

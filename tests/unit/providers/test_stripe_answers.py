@@ -214,7 +214,7 @@ def standing(kind: type[BaseException]) -> set[type[BaseException]]:
 
 SDK_ERRORS = sorted(
     (each for each in standing(stripe.StripeError) if each.__module__.startswith("stripe")),
-    key=lambda kind: kind.__name__,
+    key=lambda kind: (kind.__name__, kind.__module__),
 )
 
 
