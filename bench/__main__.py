@@ -38,7 +38,7 @@ def main() -> None:
     began_s = time.monotonic()
     with _folder() as folder:
         uvloop.run(
-            _measure(
+            measure(
                 Bench.at(folder), findings, asked.store or list(Engine), asked.only or CHAPTERS, profiled=asked.profile
             )
         )
@@ -47,9 +47,10 @@ def main() -> None:
     print(findings.last_line())
 
 
-async def _measure(
-    bench: Bench, findings: Findings, engines: Sequence[Engine], chapters: Sequence[str], *, profiled: bool
+async def measure(
+    bench: Bench, findings: Findings, engines: Sequence[Engine], chapters: Sequence[str], *, profiled: bool = False
 ) -> None:
+    """Run `chapters` on `engines`, one after the other, into `findings`."""
     effort = findings.effort
     if Engine.POSTGRESQL in engines:
         check_durable()

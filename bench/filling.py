@@ -16,12 +16,16 @@ from bench.load import sending
 from bench.processes import FAST_ACCOUNT, Bench
 from tests.databases import administer
 
-CACHE_KIB = 1024 * 1024
+CACHE_KIB = 256 * 1024
+MAINTENANCE = "256MB"
+FILL_S_MAX = 3_600.0
+"""A machine that has not filled a database by then would not measure it well either."""
+
 SAMPLE_MAX = 2_000
 TELL_EVERY_S = 10.0
 
 # Only while a database is filled that nobody trusts yet; `check_durable` looks afterwards.
-_HASTY = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "32GB", "checkpoint_timeout": "1h"}
+_HASTY = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB", "checkpoint_timeout": "1h"}
 
 # Constraints (keys before those that refer to them), then the indexes that no constraint made.
 _GUARDS = """
@@ -59,9 +63,8 @@ class PostgresqlFilling:
         return [json.loads(line) for line in said.splitlines()]
 
     def run(self, statement: str) -> None:
-        administer(
-            f"SET session_replication_role = replica; SET maintenance_work_mem = '1GB'; {statement}", self._database
-        )
+        hasty = f"SET session_replication_role = replica; SET maintenance_work_mem = '{MAINTENANCE}'"
+        administer(f"{hasty}; {statement}", self._database)
 
     def done(self) -> None:
         """As a database that grew by itself would be: guarded, vacuumed, analysed, and on disk."""
@@ -83,7 +86,7 @@ class SqliteFilling:
     def __init__(self, place: Place) -> None:
         self._driver = sqlite3.connect(place.database, isolation_level=None, check_same_thread=False)
         self._driver.row_factory = sqlite3.Row
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = MEMORY", f"cache_size = -{CACHE_KIB}"):
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE", f"cache_size = -{CACHE_KIB}"):
             self._driver.execute(f"PRAGMA {pragma}")
         indexes = self.rows("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
         self._kept = [str(row["sql"]) for row in indexes]
@@ -124,6 +127,8 @@ async def fill(bench: Bench, engine: Engine, url: str, count: int, tell: Tell) -
         filling = SqliteFilling(place) if engine is Engine.SQLITE else PostgresqlFilling(place)
         told_s = began_s
         for line in clone(filling, templates_of(filling, payment_ids), count):
+            if time.monotonic() - began_s > FILL_S_MAX:
+                raise RuntimeError(f"{engine}: not filled within {FILL_S_MAX:.0f} s; it came to {line}")
             if time.monotonic() - told_s > TELL_EVERY_S:
                 told_s = time.monotonic()
                 tell(f"{engine}: {line}, {told_s - began_s:.0f} s")

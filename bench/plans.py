@@ -4,6 +4,7 @@ Plans are EXPLAINed under the store's own connection settings. Rows touched are 
 on PostgreSQL rows read by scans of any kind, on SQLite steps of its virtual machine.
 """
 
+import asyncio
 import json
 import re
 import sqlite3
@@ -19,7 +20,7 @@ from bench.databases import Engine, Place, place_of
 from bench.processes import FAST_ACCOUNT
 from bench.statements import CALLER, Composed, Statement, composed
 from gateway.domain.states import PaymentState
-from store.postgresql_database import connect_arguments
+from store.postgresql_database import PLANNED_ONCE, connect_arguments
 from store.tables import metadata
 from tests.databases import administer
 
@@ -107,15 +108,28 @@ async def _scans(place: Place, statement: Statement) -> list[str]:
         with sqlite3.connect(place.database) as driver:
             rows = driver.execute(f"EXPLAIN QUERY PLAN {statement.text}").fetchall()
         return [scan for row in rows for scan in _sqlite_scan(str(row[3]))]
+    said = await (_planned_once(place, statement) if statement.hot else _planned_for_it(place, statement))
+    return list(_postgresql_scans(json.loads(said)[0]["Plan"]))
+
+
+async def _planned_for_it(place: Place, statement: Statement) -> str:
+    """The plan for the arguments that were given, as the pool of lists makes it."""
     arguments = connect_arguments(STATEMENT_S_MAX, STATEMENT_S_MAX)
     connection = await asyncpg.connect(host=place.host, database=place.database, user="postgres", **arguments)
     try:
-        # As its pool plans it: once for all arguments, or for those that were given.
-        generic, given = (", GENERIC_PLAN", ()) if statement.hot else ("", statement.arguments)
-        said = await connection.fetchval(f"EXPLAIN (FORMAT JSON{generic}) {statement.text}", *given)
+        return str(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement.text}", *statement.arguments))
     finally:
         await connection.close()
-    return list(_postgresql_scans(json.loads(said)[0]["Plan"]))
+
+
+async def _planned_once(place: Place, statement: Statement) -> str:
+    """The one plan for whatever arguments, as a hot connection keeps it."""
+    settings = connect_arguments(STATEMENT_S_MAX, STATEMENT_S_MAX, plans=PLANNED_ONCE)["server_settings"]
+    chosen = "".join(
+        f"SET {name} = {value}; " for name, value in settings.items() if name.startswith(("enable_", "jit"))
+    )
+    explain = f"{chosen}EXPLAIN (FORMAT JSON, GENERIC_PLAN) {statement.text}"
+    return await asyncio.to_thread(administer, explain, place.database)
 
 
 def _postgresql_scans(node: Mapping[str, Any]) -> Iterator[str]:

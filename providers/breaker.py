@@ -136,8 +136,10 @@ class AccountBreaker:
         # A result from before a change of state says nothing about the account as it is since then.
         if healthy is None or generation != self._generation:
             return
-        with suppress(_Failed):
-            self._circuit.call(_result, healthy)
+        # One more good result in a row of good ones: pybreaker would only forget failures that it does not count.
+        if not (healthy and self._circuit.fail_counter == 0 and self.health is AccountHealth.CLOSED):
+            with suppress(_Failed):
+                self._circuit.call(_result, healthy)
         if generation == self._generation and self.health is AccountHealth.CLOSED:
             self._weigh(failed=not healthy)
         self._tell()

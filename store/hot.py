@@ -30,9 +30,8 @@ from store.rows import (
     operation_row,
     payment_from,
     payment_row,
-    settled_operation_row,
 )
-from store.values import Row, Stored, clean
+from store.values import Row, Stored, clean, decline_document
 
 CLAIM_SOURCE = "CLAIM"
 """The history's source of a version that a claim made; every other version has the settlement's."""
@@ -145,6 +144,30 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
     if settlement.approval is not None:
         parts["approval"] = [approval_row(settlement.approval)]
     return {name: rows for name, rows in parts.items() if rows}
+
+
+def settled_operation_row(operation: Operation) -> Row:
+    """What a settle may change of an operation: what was asked for, and exactly sent, stays as it was claimed."""
+    return {
+        "operation_id": operation.operation_id,
+        "state": operation.state.value,
+        "sent": operation.sent.value,
+        "epoch": operation.epoch,
+        "last_send_us": operation.last_send_us,
+        "recoveries": operation.recoveries,
+        "reserved_minor": operation.reserved_minor,
+        "provider_payment_id": operation.provider_payment_id,
+        "provider_result_id": operation.provider_result_id,
+        "decline": decline_document(operation.decline),
+        "failure": clean(operation.failure),
+    }
+
+
+SETTLED_OPERATION_COLUMNS = (
+    *("state", "sent", "epoch", "last_send_us", "recoveries", "reserved_minor", "provider_payment_id"),
+    *("provider_result_id", "decline", "failure"),
+)
+"""The columns of `settled_operation_row` but its key."""
 
 
 def observation_rows(settlement: Settlement) -> Sequence[Row]:

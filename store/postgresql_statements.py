@@ -18,9 +18,10 @@ from types import MappingProxyType
 
 from gateway.domain.states import FINAL_COMMAND_STATES
 from store import operating_tables, tables
+from store.hot import SETTLED_OPERATION_COLUMNS
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
-from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
+from store.rows import DERIVED_COLUMNS
 from store.sends import why_held
 from store.spelling import Slots, assigned, insert_from, kinds_of, replacing, statement
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
@@ -62,8 +63,8 @@ Shape = tuple[int, ...]
 def settle(shape: Shape) -> str:
     """$1 tenant, $2 payment, $3 expected version, $4 ids of operations, DERIVED, SETTLED_HISTORY, then each of SETTLED.
 
-    One row if applied. Keys are compared with parameters, not only with each other: so the primary key is walked even
-    where the planner knows nothing of the tables yet.
+    One row if applied. Keys are compared with parameters, not only with each other: so an index that ends at the
+    payment is walked even where the planner knows nothing of the tables yet.
     """
     slots = Slots.past("text", "text", "bigint", "text[]")
     derived, history = slots.row(DERIVED.kinds), slots.row(SETTLED_HISTORY.kinds)
@@ -81,7 +82,7 @@ def settle(shape: Shape) -> str:
         parts["fenced"] = f"""
             SELECT o.operation_id FROM locked l, {sources["operations"]}, operations o
             WHERE o.tenant_id = $1 AND o.operation_id = ANY($4) AND o.operation_id = r.operation_id
-              AND o.payment_id = l.payment_id AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
+              AND o.payment_id = $2 AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
         fences.append("(SELECT count(*) FROM fenced) = cardinality($4)")
     if "callback" in counts:
         parts["taken"] = f"""
@@ -128,7 +129,7 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
                 f"ELSE coalesce(c.reply, {read['reply']}) END, final_time_us = coalesce(c.final_time_us, "
                 f"CASE WHEN {among('r.state', FINAL_COMMAND_STATES)} THEN g.now_us END) "
                 f"FROM {source} WHERE c.tenant_id = $1 AND c.command_id = r.command_id "
-                "AND c.payment_id = g.payment_id"
+                "AND c.payment_id = $2"
             )
             return {name: update}
         case "callback":

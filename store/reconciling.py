@@ -25,10 +25,12 @@ from store.inserting import insert_if_new
 from store.oversight_tables import LIVE_JOB, reconciliation_breaks, reconciliation_seen
 from store.oversight_tables import reconciliations as jobs
 from store.recovery import append_audit
-from store.tables import counters
 from store.values import clean, document
 
 Now = ColumnElement[int]
+
+TAKE_LOCK = 6_242_661_003
+"""Any fixed number: whoever takes a reconciliation from an Obol database holds this advisory lock meanwhile."""
 
 
 def want(connection: Connection, now: Now, wanted: Wanted, audit: AuditRecord) -> tuple[Reconciliation, bool]:
@@ -69,7 +71,8 @@ def get(connection: Connection, reconciliation_id: str) -> Reconciliation | None
 def take(connection: Connection, now: Now, generation: ColumnElement[int], *, lease_s: float) -> Reconciliation | None:
     """A job under way whose lease has ended, else the oldest queued one of an account that has none under way."""
     # One take at a time: two replicas that start two jobs of one account would both find none under way.
-    connection.execute(select(counters.c.value).where(counters.c.name == "reconciliations").with_for_update())
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(TAKE_LOCK)))
     other = jobs.alias("other")
     busy = exists().where(other.c.account_id == jobs.c.account_id, other.c.state == JobState.RUNNING.value)
     free = or_(jobs.c.lease_until_us.is_(None), jobs.c.lease_until_us < now)

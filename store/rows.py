@@ -258,30 +258,6 @@ def operation_row(operation: Operation) -> Row:
     }
 
 
-def settled_operation_row(operation: Operation) -> Row:
-    """What a settle may change of an operation: what was asked for, and exactly sent, stays as it was claimed."""
-    return {
-        "operation_id": operation.operation_id,
-        "state": operation.state.value,
-        "sent": operation.sent.value,
-        "epoch": operation.epoch,
-        "last_send_us": operation.last_send_us,
-        "recoveries": operation.recoveries,
-        "reserved_minor": operation.reserved_minor,
-        "provider_payment_id": operation.provider_payment_id,
-        "provider_result_id": operation.provider_result_id,
-        "decline": decline_document(operation.decline),
-        "failure": clean(operation.failure),
-    }
-
-
-SETTLED_OPERATION_COLUMNS = (
-    *("state", "sent", "epoch", "last_send_us", "recoveries", "reserved_minor", "provider_payment_id"),
-    *("provider_result_id", "decline", "failure"),
-)
-"""The columns of `settled_operation_row` but its key."""
-
-
 def operation_from(row: Stored) -> Operation:
     """An operation."""
     return Operation(

@@ -19,7 +19,7 @@ _LOCK = f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT FROM counters WHERE name 
 # A batch is taken away by where its rows lie: compared by key, each of it would be held against all of it. It is found
 # along the index, which sheds the entries of rows that are gone as new ones come; the table sheds them when it is
 # vacuumed. No tenant's name is empty.
-_NUMBER = f"""
+NUMBER = f"""
 WITH batch AS MATERIALIZED (
   DELETE FROM observation_outbox WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM observation_outbox WHERE tenant_id > '' ORDER BY payment_id, version, ordinal LIMIT {BATCH_MAX}))
@@ -61,6 +61,6 @@ async def _number(connection: asyncpg.Connection) -> Numbered | None:
     payment's versions commit in order, so that a payment's order is kept.
     """
     await connection.execute(_LOCK)
-    run = await connection.fetchrow(_NUMBER)
+    run = await connection.fetchrow(NUMBER)
     await connection.execute("COMMIT")
     return None if run is None else Numbered(run["numbered"], run["last"])

@@ -11,7 +11,8 @@ from sqlalchemy import LargeBinary, Table
 from gateway.domain.states import FINAL_COMMAND_STATES
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
-from store.rows import DERIVED_COLUMNS, SETTLED_OPERATION_COLUMNS
+from store.hot import SETTLED_OPERATION_COLUMNS
+from store.rows import DERIVED_COLUMNS
 from store.sends import held, lost, unread, why_held
 from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among

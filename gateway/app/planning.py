@@ -200,7 +200,8 @@ def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Ac
 
 
 def _takes_payments(adapter: ProviderAdapter) -> TypeGuard[TakesPayments]:
-    return _is_for_payments(type(adapter))
+    # One that stands before another, and hands its verbs on, offers them by instance.
+    return _is_for_payments(type(adapter)) or isinstance(adapter, TakesPayments)
 
 
 @cache

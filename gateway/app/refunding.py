@@ -1,17 +1,17 @@
-"""The refunds of a payment by what was learned: ours follow their operation, the provider's own are adopted."""
+"""Refunds after a lesson: ours follow their operation, and those made at the provider are adopted."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from gateway.app.clock import new_id
+from gateway.app.verdicts import reached
 from gateway.domain.commands import Operation
 from gateway.domain.movements import Movement, MovementKind, MovementStatus, Origin
 from gateway.domain.payments import Payment, Refund
-from gateway.domain.states import COMMAND_EDGES, LIVE_COMMAND_STATES, CommandState
+from gateway.domain.states import CommandState
 from gateway.domain.storage import Aggregate
 
 
-def refunds_after(aggregate: Aggregate, payment: Payment, operations: Sequence[Operation], now_us: int) -> list[Refund]:
+def refunds_after(aggregate: Aggregate, payment: Payment, operations: list[Operation], now_us: int) -> list[Refund]:
     """Refunds that are new or changed: ours follow their operation, foreign ones are adopted."""
     changed = []
     by_id = {refund.refund_id: refund for refund in aggregate.refunds}
@@ -65,16 +65,3 @@ def _adopted(known: Refund | None, movement: Movement, payment: Payment, now_us:
         return [refund]
     after = replace(known, state=reached(known.state, state), amount_minor=movement.amount_minor)
     return [replace(after, updated_time_us=now_us)] if after != known else []
-
-
-def reached(before: CommandState, said: CommandState) -> CommandState:
-    """Where `said` leads from `before`, if anywhere.
-
-    A reversal that is seen before its success is a failure: no money stayed moved. A failure after a success (a refund
-    that the bank sent back) is a reversal.
-    """
-    if said is CommandState.REVERSED and (before in LIVE_COMMAND_STATES or before is CommandState.NOT_SENT):
-        said = CommandState.FAILED
-    elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
-        said = CommandState.REVERSED
-    return said if said in COMMAND_EDGES[before] else before

@@ -28,7 +28,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _CARD_SEPARATORS = re.compile(r"[\s.-]")
 _CARD_NUMBER = re.compile(r"\d{13,19}")
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +148,19 @@ CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment
 def request_hash(request: CommandRequest) -> bytes:
     """SHA-256 over the canonical request without its key: equal for equal wishes, whatever their wire form."""
     wish = {
-        item.name: dict(value) if isinstance(value := getattr(request, item.name), Mapping) else value
+        item.name: getattr(request, item.name)
         for item in fields(request)
         if item.name != "idempotency_key" and (item.name not in _SINCE_THEN or getattr(request, item.name))
     }
     canonical = _CANONICAL.encode([type(request).__name__, wish])
     return hashlib.sha256(canonical.encode()).digest()
+
+
+def _plain(value: object) -> object:
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=_plain)
 
 
 def check_idempotency_key(key: str) -> None:

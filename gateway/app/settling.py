@@ -11,10 +11,10 @@ from typing import Any
 
 from gateway.app.announcing import Change, announce
 from gateway.app.leaving import command_state, entry_states, facts_that_speak, is_of_failover, route_after
-from gateway.app.refunding import reached, refunds_after
+from gateway.app.refunding import refunds_after
 from gateway.app.replies import CommandView, ReplyCodec
 from gateway.app.settings import EngineSettings
-from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, verdict_of_facts
+from gateway.app.verdicts import TAKEN_BACK, Verdict, own_movement, reached, verdict_of_facts
 from gateway.domain.commands import ENTRY_KINDS, EXCLUSIVE_KINDS, Command, CommandKind, Operation
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums

@@ -22,7 +22,7 @@ from gateway.domain.movements import (
 )
 from gateway.domain.payments import ConfirmationMethod, Payment, PaymentTerms
 from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Outcome, Snapshot
-from gateway.domain.states import LIVE_COMMAND_STATES, CommandState
+from gateway.domain.states import COMMAND_EDGES, LIVE_COMMAND_STATES, CommandState
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +203,16 @@ def _movement_verdict(
 def own_movement(operation: Operation, facts: Facts, kind: MovementKind) -> Movement | None:
     """The movement of `kind` that `operation` made, by our operation id."""
     return next((m for m in facts.movements if m.kind is kind and m.operation_id == operation.operation_id), None)
+
+
+def reached(before: CommandState, said: CommandState) -> CommandState:
+    """Where `said` leads from `before`, if anywhere.
+
+    A reversal that is seen before its success is a failure: no money stayed moved. A failure after a success (a refund
+    that the bank sent back) is a reversal.
+    """
+    if said is CommandState.REVERSED and (before in LIVE_COMMAND_STATES or before is CommandState.NOT_SENT):
+        said = CommandState.FAILED
+    elif said is CommandState.FAILED and before is CommandState.SUCCEEDED:
+        said = CommandState.REVERSED
+    return said if said in COMMAND_EDGES[before] else before

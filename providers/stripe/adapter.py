@@ -154,7 +154,7 @@ class StripeAdapter:
 
     def interpret(self, body: bytes, headers: Mapping[str, str]) -> CallbackHint:
         """What a verified callback is about. Raises ValueError."""
-        return interpret(body, self._options.connected_accounts)
+        return interpret(body, self._options.connected_accounts, own=self._settings.merchant_id)
 
     async def list_events(self, *, after_event_id: str, limit: int, timeout_s: float) -> Sequence[ProviderEvent]:
         """Events after a known one ("" from the oldest kept, 30 days back), oldest first; the platform's own alone.

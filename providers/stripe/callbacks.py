@@ -67,6 +67,7 @@ LATER_EVENTS = (
     "invoice.",
     "payout.",
     "setup_intent.",
+    "v2.core.account",
 )
 """Families of events about what the gateway does not know yet: kept, acknowledged, and replayed once it does."""
 
@@ -109,8 +110,8 @@ def build_verifier(settings: CallbackSettings) -> StripeCallbackVerifier:
     return StripeCallbackVerifier(settings)
 
 
-def interpret(body: bytes, connected: Collection[str] = ()) -> CallbackHint:
-    """What a verified event is about. `connected` are the accounts that are ours to act for.
+def interpret(body: bytes, connected: Collection[str] = (), *, own: str = "") -> CallbackHint:
+    """What a verified event is about. `connected` are accounts that are ours to act for, `own` is the platform's id.
 
     Raises ValueError where the body is no event.
     """
@@ -121,6 +122,7 @@ def interpret(body: bytes, connected: Collection[str] = ()) -> CallbackHint:
     intent_id, metadata = _related(event) if thin else _snapshot(event)
     # Of an account that is connected and that nobody named there is nothing that we could read.
     account = _connected_account(event)
+    account = "" if account == own else account
     readable = intent_id is not None and (not account or account in connected)
     kind = bounded(event.text("type"), WORDS_CHARACTERS_MAX)
     return CallbackHint(

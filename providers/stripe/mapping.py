@@ -309,6 +309,9 @@ class _Reading:
         if status is None:
             self._tell("refund.status", refund.text("status"))
             return None
+        if status is MovementStatus.FAILED and refund.raw.get("failure_balance_transaction") is not None:
+            # It was on Stripe's books, and this is what took it off again.
+            status = MovementStatus.REVERSED
         metadata = refund.texts("metadata")
         reason = refund.optional_text("failure_reason") or metadata.get("obol_reason") or refund.optional_text("reason")
         operation = metadata.get("obol_operation") or None

@@ -130,7 +130,8 @@ def refund_moved(step: Step, made: Object, status: str, failure: str = "lost_or_
     if status == "succeeded":
         step.effect("refund", made["id"], of, made["amount"], "request", made["metadata"])
     else:
-        made |= {"failure_reason": failure, "failure_balance_transaction": minted("txn")}
+        taken = minted("txn") if before == "succeeded" else None
+        made |= {"failure_reason": failure, "failure_balance_transaction": taken}
         of["amount_refunded"] -= made["amount"]
         of["refunded"] = False
         if before == "succeeded":

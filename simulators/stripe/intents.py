@@ -17,7 +17,6 @@ from simulators.stripe.refusals import Refusal, invalid, refused
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 CANCELLABLE = (*CONFIRMABLE, "requires_capture", "processing")
-MULTICAPTURE_KINDS = ("card",)
 
 
 class Declined(Exception):

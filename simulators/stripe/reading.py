@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Any
 
 from simulators.roll import Roll
 from simulators.stripe.books import Books, Scope
@@ -191,8 +189,3 @@ def whole(text: str | None, default: int, most: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 12:
         raise invalid(None, "A whole number.", "query")
     return min(int(text), most)
-
-
-def first(found: Iterable[Any], count: int) -> list[Any]:
-    """At most `count` of them."""
-    return list(islice(found, count))

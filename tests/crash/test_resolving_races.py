@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -176,6 +177,31 @@ async def test_who_holds_the_lease_is_not_overtaken(scene: Scene) -> None:
     assert (type(error), error.reason) == (Busy, Reason.COMMAND_BUSY)
     await scene.store.reschedule(due.operations[0], next_attempt_s=0, failure="")
     assert (await runtime.resolving.resolve(BOB, approve)).resolved
+
+
+async def test_what_moves_between_the_look_and_the_take_is_seen(scene: Scene) -> None:
+    """A refund elsewhere settles in between: the approval sees it under its lease, and gives the operation back."""
+    payment_id = await scene.create()
+    operation = await scene.die_refunding(payment_id, "send.before")
+    proposed = await runtime_on(scene.store, scene.nobody).resolving.resolve(ANN, wish_for(operation))
+
+    class Moving:
+        """The real store, before whose take the payment moves on."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(scene.store, name)
+
+        async def take_operation(self, held: Operation, *, lease_s: float) -> Any:
+            other = RefundPayment("another", payment_id, 100, "EUR")
+            await runtime_on(scene.store, scene.accounts).commands.refund(CALLER, other, 20)
+            return await scene.store.take_operation(held, lease_s=lease_s)
+
+    runtime = runtime_on(cast(Store, Moving()), scene.nobody)
+    error = await refusal(runtime, BOB, wish_for(operation, approve_proposal_id=proposed.proposal.proposal_id))
+    assert error.reason is Reason.PROPOSAL_STALE
+    left = await scene.operation(payment_id, CommandKind.REFUND)
+    assert (left.state, left.lease_until_us) == (CommandState.UNKNOWN, None)
+    assert left.next_attempt_us is not None
 
 
 async def test_of_many_approvals_one_counts(scene: Scene) -> None:

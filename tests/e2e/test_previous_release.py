@@ -101,7 +101,7 @@ def test_a_release_and_the_one_before_it_share_a_database(tmp_path: Path, old_tr
     asyncio.run(_migrate_as_before(url, old_tree))
     with side_by_side(tmp_path / "installed", url, old_tree) as installed:
         installed.write_config()
-        installed.sandbox.start()
+        installed.provider.start()
         installed.gateways[OLD].start()
         installed.wait_ready()
         assert _runs_from(installed.gateways[OLD]) == old_tree

@@ -312,11 +312,11 @@ async def test_an_order_stays_taken_while_its_payment_moves(scene: Scene) -> Non
     assert taken.value.reason is Reason.ORDER_REFERENCE_TAKEN
     # Nor is it cancelled or confirmed meanwhile: the caller would be told one thing, and the next account another.
     for call in (
-        lambda: runtime.commands.cancel(CALLER, CancelPayment("mine", moving.payment_id), 5),
-        lambda: runtime.commands.confirm(CALLER, ConfirmPayment("mine", moving.payment_id), 5),
+        runtime.commands.cancel(CALLER, CancelPayment("mine", moving.payment_id), 5),
+        runtime.commands.confirm(CALLER, ConfirmPayment("mine", moving.payment_id), 5),
     ):
         with pytest.raises(Busy) as busy:
-            await call()
+            await call
         assert busy.value.reason is Reason.PAYMENT_BUSY
     await scene.make_due()
     await runtime.commands.failover.run_once()

@@ -85,6 +85,10 @@ async def test_the_newest_command_is_the_last_one_claimed(tmp_path: Path) -> Non
         reply = await ahead.commands.create(CALLER, create, 20)
         payment_id = pb.CreatePaymentResponse.FromString(reply.body).payment.payment_id
         await behind.commands.capture(CALLER, CapturePayment("k", payment_id), 20)
+        captured = await store.get_payment(CALLER.tenant_id, payment_id)
+        assert captured is not None
+        assert captured.latest_command is not None
+        assert captured.latest_command.kind == "CAPTURE"
         refunds = [RefundPayment(f"r{n}", payment_id, 600, "EUR") for n in range(2)]
         outcomes = await asyncio.gather(
             ahead.commands.refund(CALLER, refunds[0], 20),

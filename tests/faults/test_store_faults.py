@@ -91,6 +91,7 @@ async def test_a_settle_whose_commit_was_not_heard_of_is_answered_as_it_stands(t
         payment = await house.create("settle-key")
         assert wire.lost == 1
         assert payment.state == State.PAYMENT_STATE_CAPTURED
+        assert (await house.get(payment.payment_id)).version == 2  # a claim, and its answer: settled once
         again = await house.create("settle-key")
         assert again == payment
         assert len(house.effects()) == 2

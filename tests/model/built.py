@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from sqlalchemy import create_engine, insert, literal
 
+from store import oversight_tables
 from store.recovery import start_resend
 from store.rows import operation_row
-from store.tables import metadata, operations
+from store.tables import operations
 from tests.model.rules import Rule
 from tests.model.table import OPERATION
 
@@ -24,7 +25,7 @@ def _start_resend_asks_for_the_lease() -> bool:
     engine = create_engine("sqlite://")
     try:
         with engine.begin() as connection:
-            metadata.create_all(connection, tables=[operations])
+            oversight_tables.reconciliations.metadata.create_all(connection)
             connection.execute(insert(operations).values(**operation_row(held)))
             late = literal(24 * 3600 * SECOND_US)
             return start_resend(connection, late, held, lease_s=60.0, send_window_s=10.0) is None

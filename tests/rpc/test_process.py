@@ -175,7 +175,6 @@ async def test_a_configuration_that_cannot_be_read_is_one_clear_line_for_each_pr
     assert [line.split(" (from ")[0] for line in lines] == [
         "obol: grpc.prot",
         "obol: logs.level",
-        "obol: providers.a.base_url",
         "obol: providers.a.api_key",
     ]
     assert "the file obol.toml" in lines[0]

@@ -141,3 +141,15 @@ async def test_a_count_of_the_undecided_is_bounded(store: Store, monkeypatch: py
     assert await store.undecided(older_than_s=0) == 4
     monkeypatch.setattr(consumers, "BEHIND_MAX", 1)
     assert await store.undecided(older_than_s=0) == 2
+
+
+async def test_who_keeps_up_takes_no_place_among_those_who_are_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many consumers have decided everything, one that has not is found."""
+    monkeypatch.setattr(consumers, "BEHIND_MAX", 1)
+    (one,) = await observations(store, 1)
+    for name in ("archive", "zeta"):
+        await store.decide(making.CALLER, name, [Decision(one, True)], making.audit())
+    await store.ensure_consumer(making.TENANT, "billing")
+    assert await store.undecided(older_than_s=0) == 1

@@ -109,10 +109,11 @@ async def test_postgresql_behind_refuses_to_open_and_says_what_to_do() -> None:
     databases.drop(url)
 
 
-async def test_a_newer_schema_serves_the_release_before_it(postgresql: str) -> None:
-    """A release and the one before it run side by side."""
-    await rows(postgresql, "UPDATE alembic_version SET version_num = '9999'")
-    store = await open_store(postgresql)
+async def test_a_newer_schema_serves_the_release_before_it(url: str) -> None:
+    """A release and the one before it run side by side, and an embedded one can be rolled back."""
+    await migrate.upgrade(url)
+    await rows(url, "UPDATE alembic_version SET version_num = '9999'")
+    store = await open_store(url)
     await store.ping()
     await store.close()
 

@@ -11,7 +11,8 @@ from gateway.domain.commands import Caller
 from gateway.domain.observations import Observation, Source
 from gateway.domain.payments import Payment
 from gateway.domain.storage import Settlement, SettleOutcome, Store
-from store import open_store
+from store import open_store, sequencing
+from store.postgresql_database import connect_arguments
 from store.sequencing import BATCH_MAX
 from tests.store import making
 from tests.store.acting import captured, claimed
@@ -203,3 +204,28 @@ async def test_another_tenants_callers_share_one_log(store: Store) -> None:
     await captured(store)
     assert [entry.sequence for entry in await log(store)] == [1, 3]
     assert [entry.sequence for entry in await log(store, "tenant-b")] == [2]
+
+
+async def test_a_backlog_is_taken_away_row_by_row(postgresql: str) -> None:
+    """A full batch compares no row with every other: what a backlog costs grows with it, and not with its square."""
+    store = await open_store(postgresql)
+    await captured(store)
+    await rows(
+        postgresql,
+        "INSERT INTO observation_outbox SELECT tenant_id, payment_id, n, 0, 'obs-' || n "
+        f"FROM observation_outbox, generate_series(100, {99 + BATCH_MAX}) n",
+    )
+    driver = await connect(postgresql)
+    for name, setting in connect_arguments(60, 5)["server_settings"].items():
+        if name.startswith(("enable", "jit")):
+            await driver.execute(f"SET {name} = {setting}")
+    transaction = driver.transaction()
+    await transaction.start()
+    plan = str(await driver.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {sequencing.NUMBER}"))
+    await transaction.rollback()
+    await driver.close()
+    assert '"Rows Removed by Join Filter"' not in plan
+    assert '"Seq Scan"' not in plan
+    assert await store.number_observations() == BATCH_MAX
+    assert await store.number_observations() == 1
+    await store.close()

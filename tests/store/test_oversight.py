@@ -229,7 +229,7 @@ async def test_one_command_claimed_by_many_at_once_is_claimed_once(store: Store,
 
 async def test_an_event_cursor_has_one_holder(store: Store, beside: Store, url: str) -> None:
     """Begun once, due after its pause, held by one at a time, moved on only by its holder."""
-    ask = {"lease_s": 60.0, "first_s": 0.0, "poll_s": 0.0}
+    ask: dict[str, Any] = {"lease_s": 60.0, "first_s": 0.0, "poll_s": 0.0}
     for each in await asyncio.gather(*(s.take_event_cursor([ACCOUNT], **ask) for s in (store, beside))):
         assert each is None or each.epoch == 1
     await rows(url, "UPDATE event_cursors SET lease_until_us = NULL, next_attempt_us = 1")

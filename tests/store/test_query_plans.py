@@ -14,7 +14,7 @@ from gateway.domain.reconciliation import JobState, Phase, Reconciliation
 from gateway.domain.states import LIVE_COMMAND_STATES, PaymentState
 from gateway.domain.storage import CallbackState, Decision, PaymentFilter, Store
 from store import open_store
-from store.postgresql_database import connect_arguments
+from store.postgresql_database import PLANNED_ONCE, connect_arguments
 from tests.store import making
 from tests.store.acting import captured, claimed
 from tests.store.counting import Sent, counted
@@ -244,9 +244,12 @@ async def unsent(store: Store, call: Awaitable[Any], monkeypatch: pytest.MonkeyP
 
 async def explained(driver: Any, sent: Sent) -> int:
     """The rows that the statement touches by the plan that its pool keeps; whatever it writes is undone."""
-    plans = "force_generic_plan" if sent.hot else "force_custom_plan"
+    settings = connect_arguments(60, 5, plans=PLANNED_ONCE if sent.hot else "force_custom_plan")["server_settings"]
     given = f"({', '.join(map(literal, sent.arguments))})" if sent.arguments else ""
-    await driver.execute(f"SET plan_cache_mode = {plans}")
+    await driver.execute("RESET ALL")
+    for name, setting in settings.items():
+        if name.startswith(("enable", "jit", "plan")):
+            await driver.execute(f"SET {name} = {setting}")
     await driver.execute(f"PREPARE hot AS {sent.statement}")
     transaction = driver.transaction()
     await transaction.start()
@@ -262,9 +265,6 @@ async def test_on_postgresql_a_query_touches_only_its_rows(postgresql: str, monk
     """With the settings of the pools, no plan looks at more than a bounded number of rows."""
     store = await seeded(postgresql)
     driver = await connect(postgresql)
-    for name, setting in connect_arguments(60, 5)["server_settings"].items():
-        if name.startswith(("enable", "jit")):
-            await driver.execute(f"SET {name} = {setting}")
     worst: dict[str, int] = {}
     for name, call in (*hot_calls(store), *operators_calls(store)):
         async with counted(store) as seen:

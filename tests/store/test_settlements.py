@@ -4,9 +4,19 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
-from gateway.domain.movements import Closure, MovementKind, MovementStatus, ProviderObject
+from gateway.domain.movements import (
+    Closure,
+    Facts,
+    Movement,
+    MovementKind,
+    MovementStatus,
+    Origin,
+    ProviderObject,
+)
 from gateway.domain.observations import Source
 from gateway.domain.payments import NextAction
 from gateway.domain.states import CommandState
@@ -19,6 +29,7 @@ from gateway.domain.storage import (
     SettleOutcome,
     Store,
 )
+from store.postgresql_parts import ROWS_APART_MAX
 from tests.store import making
 from tests.store.acting import captured, claimed, unknown
 from tests.store.looking import census, rows, value
@@ -238,3 +249,69 @@ async def test_another_tenants_rows_are_out_of_reach_of_a_settle(store: Store, u
     before = await census(url)
     assert await store.settle(foreign) is STALE
     assert await census(url) == before
+
+
+MANY = [1, ROWS_APART_MAX, ROWS_APART_MAX + 1, 40]
+
+
+@pytest.mark.parametrize("count", MANY)
+async def test_however_many_rows_a_settlement_has_they_come_back_as_they_were(store: Store, count: int) -> None:
+    """A few of a kind travel as parameters, more as a document: nobody can tell by what is read."""
+    claim, got = await claimed(store)
+    settlement = making.settlement_of(claim, got)
+    paid = settlement.payment
+    parts = tuple(
+        Movement("acct_main", MovementKind.FEE, f"fee-{n}", n, "USD", MovementStatus.SUCCEEDED, reason='"§\\')
+        for n in range(count)
+    )
+    facts = paid.facts.merge(Facts(parts))
+    refunds = tuple(making.refund(paid, making.fresh("ref"), None, n, origin=Origin.PROVIDER) for n in range(count))
+    told = tuple(making.observation(paid, 2, n, detail="µ ☃") for n in range(count))
+    settlement = replace(
+        settlement,
+        payment=replace(paid, facts=facts),
+        movements=facts.movements,
+        refunds=refunds,
+        observations=told,
+    )
+    assert await store.settle(settlement) is APPLIED
+    await store.number_observations()
+    aggregate = await store.load(making.TENANT, paid.payment_id)
+    assert aggregate is not None
+    assert aggregate.payment.facts == facts
+    assert set(aggregate.refunds) == set(refunds)
+    read = await store.read_observations(making.TENANT, after_sequence=0, limit=1_000)
+    assert [replace(each, sequence=0) for each in read] == list(told)
+
+
+@pytest.mark.parametrize("count", MANY)
+async def test_however_many_operations_settle_all_of_them_do_or_none(store: Store, count: int) -> None:
+    """Each is fenced, each command keeps its reply byte for byte; one lost fence among them stops all."""
+    payment = await captured(store)
+    claims = [making.claim_on(payment, CommandKind.REFUND, amount_minor=1) for _ in range(count)]
+    held = [making.held(claim, await store.claim(claim)) for claim in claims]
+    aggregate = await store.load(making.TENANT, payment.payment_id)
+    assert aggregate is not None
+    version = aggregate.payment.version
+    ended = tuple(
+        OperationChange(replace(each, state=CommandState.SUCCEEDED, reserved_minor=0), each.epoch, None)
+        for each in held
+    )
+    replies = {claim.command.command_id: f"reply {n}".encode() + b"\x00\xff" for n, claim in enumerate(claims)}
+    settlement = Settlement(
+        payment=replace(aggregate.payment, version=version + 1),
+        expected_version=version,
+        source=Source.RECOVERY,
+        causation_id="op",
+        transitions=(),
+        operations=ended,
+        commands=tuple(CommandChange(name, CommandState.SUCCEEDED, reply) for name, reply in replies.items()),
+    )
+    stale = replace(ended[-1], expected_epoch=ended[-1].expected_epoch + 1)
+    assert await store.settle(replace(settlement, operations=(*ended[:-1], stale))) is STALE
+    assert await store.load(making.TENANT, payment.payment_id) == aggregate
+    assert await store.settle(settlement) is APPLIED
+    after = await store.load(making.TENANT, payment.payment_id)
+    assert after is not None
+    assert {each.command_id: each.reply for each in after.commands if each.command_id in replies} == replies
+    assert [each.state for each in after.operations] == [CommandState.SUCCEEDED] * (count + 1)

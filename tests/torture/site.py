@@ -4,9 +4,11 @@ billing -> gateway-0, gateway-1 ... -> a Relay each -> provider -> CallbackRelay
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -82,7 +84,10 @@ class Site:
         self.data = directory / "data"
         self.database_url = database_url or f"sqlite+aiosqlite:///{self.data / 'obol.db'}"
         self._nursery = nursery
-        self._own = {"OBOL_DATABASE__URL": database_url} if database_url else {}
+        key = f"torture:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+        # SQLite makes its own, and so is that tried as well.
+        shared = {"OBOL_DATABASE__URL": database_url, "OBOL_SECRETS__SEALING_KEYS": json.dumps([key])}
+        self._own = shared if database_url else {}
         ports = free_ports(2 * gateways + sidecars + 2)
         self.sandbox_port, callbacks_port = ports[:2]
         self._gateway_ports, rest = ports[2 : 2 + gateways], ports[2 + gateways :]

@@ -16,12 +16,11 @@ FOLDER = Path(__file__).parent.parent / "reconciliation"
 
 
 def upgrade() -> None:
-    """Create the tables and their indexes, and the row whose lock orders the takes of jobs."""
+    """Create the tables and their indexes."""
     schema = (FOLDER / f"{op.get_bind().dialect.name}.sql").read_text()
     for statement in schema.removesuffix(";\n").split(";\n\n"):
         # As it stands: a colon in it is no parameter.
         op.get_bind().exec_driver_sql(statement)
-    op.execute("INSERT INTO counters (name, value) VALUES ('reconciliations', 0)")
 
 
 def downgrade() -> None:

@@ -22,7 +22,7 @@ async def test_a_hanging_account_leaves_room_for_the_others() -> None:
     assert done == ["0", "1", "2", "3"]
     never.set()
     await places.rest(1)
-    assert places.full_accounts == ()
+    assert not places.full_accounts
 
 
 async def test_no_take_brings_an_account_over_its_share() -> None:

@@ -225,6 +225,7 @@ def test_an_event_of_a_connected_account_names_it() -> None:
     body = json.dumps(event(account="acct_1")).encode()
     assert interpret(body, ("acct_1",)).provider_payment_id == "pi_1@acct_1"
     assert interpret(body).provider_payment_id is None
+    assert interpret(body, own="acct_1").provider_payment_id == "pi_1"
     assert verify(body, signed(body), [NEW], NOW_S).merchant_id == "acct_1"
 
 

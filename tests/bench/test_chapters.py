@@ -1,0 +1,54 @@
+"""The bench's long chapters run: on a few rows, in seconds, with the real processes that they measure."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench import arrivals, growth, payments, plans
+from bench.__main__ import measure
+from bench.databases import Engine
+from bench.effort import QUICK
+from bench.processes import Bench
+from bench.report import Findings, written
+
+TINY = replace(
+    QUICK, callers=(1,), rounds=1, round_s=0.1, side_round_s=0.1, watched_s=0.2, growth_rows=100, growth_rounds=1
+)
+LAST_LINE = re.compile(r"bench: ratio postgresql=\d+\.\d\d sqlite=\d+\.\d\d growth=\d+\.\d\d")
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As little of everything as shows that it runs."""
+    monkeypatch.setattr(payments, "WARM_S", 0.1)
+    monkeypatch.setattr(arrivals, "PAYMENTS_READ", 4)
+    monkeypatch.setattr(growth, "SIBLING_PAYMENTS", 4)
+    monkeypatch.setattr(plans, "ACTS_COUNTED", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", list(Engine))
+async def test_a_database_is_filled_and_compared(engine: Engine, tmp_path: Path) -> None:
+    """Every clone is a whole payment, every call has a ratio, and every act a plan that reads no table through."""
+    findings = Findings(TINY, True, load_before=0.0)
+    await measure(Bench.at(tmp_path), findings, [engine], ["growth"])
+    (grown,) = findings.growth
+    assert grown.filled.payments == TINY.growth_rows
+    assert set(grown.ratios) == {"CreatePayment", "GetPayment", "ListPayments"}
+    assert {each.act for each in grown.plans} == set(plans.ACTS)
+    assert [each.act for each in grown.plans if any("payments" in scan for scan in each.scanning)] == []
+    assert LAST_LINE.fullmatch(findings.last_line())
+    assert f"{engine} with 100 payments" in written(findings)
+
+
+@pytest.mark.slow
+async def test_arrivals_are_measured(tmp_path: Path) -> None:
+    """Each payment is heard of at the watcher, and callbacks come through the sidecar into the inbox."""
+    findings = Findings(TINY, True, load_before=0.0)
+    await measure(Bench.at(tmp_path), findings, [Engine.SQLITE], ["arrivals"])
+    assert all(each.payments > 0 for each in findings.watched)
+    (line,) = (line for line in findings.lines if line.subject == "webhook to inbox")
+    assert line.rate > 0
+    assert LAST_LINE.fullmatch(findings.last_line())
