@@ -85,7 +85,16 @@ class Commands:
         self._settings = settings
         self._clock = clock
         self.failover = Failover(
-            store, accounts, engine, learning, modes, settings, clock, cancel=self.cancel_declined, telemetry=telemetry
+            store,
+            accounts,
+            engine,
+            learning,
+            reading,
+            modes,
+            settings,
+            clock,
+            cancel=self.cancel_declined,
+            telemetry=telemetry,
         )
 
     async def create(self, caller: Caller, request: CreatePayment, deadline_s: float | None) -> CommandReply:

@@ -24,13 +24,16 @@ from gateway.app.leaving import cancelled_at, failing_over, failover_key, last_o
 from gateway.app.modes import Modes
 from gateway.app.patience import Patience
 from gateway.app.planning import plan_create_again
+from gateway.app.reading import Reading
 from gateway.app.replies import CommandReply
+from gateway.app.restored import RESTORED
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Command, CommandKind, Operation
 from gateway.domain.errors import Exhausted, InvalidRequest, ObolError, Precondition, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
+from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, AdmissionRefused
 from gateway.domain.routes import AttemptOutcome, Route
 from gateway.domain.states import CommandState
@@ -61,6 +64,7 @@ class Failover:
         accounts: Accounts,
         engine: Engine,
         learning: Learning,
+        reading: Reading,
         modes: Modes,
         settings: EngineSettings,
         clock: Clock,
@@ -72,6 +76,7 @@ class Failover:
         self._accounts = accounts
         self._engine = engine
         self._learning = learning
+        self._reading = reading
         self._modes = modes
         self._settings = settings
         self._clock = clock
@@ -145,7 +150,8 @@ class Failover:
             return after
         key = failover_key(declined.operation_id)
         if any(each.idempotency_key == key and each.state is CommandState.FAILED for each in after.commands):
-            return await self._end(after, declined, "the declining account refused to cancel")
+            ended = await self._end(after, declined, "the declining account refused to cancel")
+            return aggregate if ended is after else ended
         return aggregate
 
     async def _go_on(
@@ -182,6 +188,14 @@ class Failover:
                     return result
                 case FailsOver(aggregate=after):
                     return after
+                case Claimed(outcome=ClaimOutcome.UNREAD_SINCE_RESTORE):
+                    await self._reading.catch_up(command.caller, command.payment_id)
+                    return await self._load(aggregate)
+                case Claimed(outcome=outcome) if outcome in RESTORED:
+                    _log.warning(
+                        "failover held back", payment_id=command.payment_id, account_id=account_id, why=outcome
+                    )
+                    return aggregate
                 case Claimed(outcome=outcome):
                     # The payment has moved on, by somebody else's step or by news of the provider's.
                     assert outcome is not ClaimOutcome.CLAIMED
@@ -189,7 +203,13 @@ class Failover:
         return aggregate if able else await self._end(aggregate, declined, "no account is left that can take it")
 
     async def _end(self, aggregate: Aggregate, declined: Operation, why: str) -> Aggregate:
-        """The payment stays where it was declined, and the create ends with that decline."""
+        """The payment stays where it was declined, and the create ends with that decline.
+
+        Not while a restore leaves open whether it had gone on to another account: then the same aggregate comes back.
+        """
+        if await self._may_have_gone_on(aggregate.payment):
+            _log.warning("failover is not ended", payment_id=declined.payment_id, why=why)
+            return aggregate
         command = next(each for each in aggregate.commands if each.kind is CommandKind.CREATE)
         audit = AuditRecord(
             audit_id=new_id("aud"),
@@ -206,6 +226,13 @@ class Failover:
         lesson = Lesson(Source.RECOVERY, declined.operation_id, ends_failover=why, audit=(audit,))
         settled = await self._learning.settle_read(aggregate, lesson)
         return settled if settled is not None else await self._load(aggregate)
+
+    async def _may_have_gone_on(self, payment: Payment) -> bool:
+        candidates = payment.route.candidates if payment.route is not None else ()
+        for account_id in candidates:
+            if await self._store.restore_pending(account_id):
+                return True
+        return await self._store.has_lost(payment.tenant_id, payment.payment_id)
 
     def _is_too_late(self, route: Route | None) -> bool:
         declines = [each.time_us for each in route.attempts if each.outcome is AttemptOutcome.DECLINED] if route else []

@@ -14,6 +14,7 @@ from gateway.domain.errors import InvalidRequest, NotFound, Precondition, Reason
 from gateway.domain.modes import ProviderMode
 from gateway.domain.payments import CaptureMethod
 from gateway.domain.providers import AccountHealth
+from gateway.rpc.context import Context
 from gateway.rpc.interceptors import Service
 from gateway.rpc.providers import HEALTHS, MODES, ProviderRpcs
 from gateway.rpc.routes import ROUTE_OUTCOMES
@@ -137,7 +138,7 @@ async def test_operators_set_modes_and_see_accounts(scene: Scene, tmp_path: Path
     runtime = scene.runtime()
     servicer = ProviderRpcs(runtime.oversight, runtime.modes)
     methods: dict[str, Any] = {"ListProviders": servicer.ListProviders, "SetProviderMode": servicer.SetProviderMode}
-    service = Service(OPERATIONS, scripted(methods, OPERATIONS))
+    service = Service(OPERATIONS, scripted(methods, OPERATIONS), needs=Context.GATEWAY)
     async with serving(tmp_path, services=[service]) as served:
         told = await served.error("Operations/SetProviderMode", pb.SetProviderModeRequest(account_id=MAIN, reason="x"))
         assert (told.info.reason, told.fields) == ("FIELD_INVALID", ["mode"])
