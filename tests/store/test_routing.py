@@ -10,11 +10,13 @@ from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import Sent
 from gateway.domain.modes import AccountMode, ProviderMode
 from gateway.domain.payments import Payment
+from gateway.domain.reconciliation import Break, BreakType
 from gateway.domain.routes import AttemptOutcome, FailoverOn, Route
 from gateway.domain.states import CommandState
 from gateway.domain.storage import Claim, ClaimOutcome, OperationChange, SettleOutcome, Store
 from tests.store import making
 from tests.store.looking import rows, value
+from tests.store.test_oversight import declared, taken
 
 C = ClaimOutcome
 ROUTE = Route("all", ("rule all matched",), (making.ACCOUNT, "second"), frozenset(FailoverOn), attempts_max=2)
@@ -100,6 +102,39 @@ async def test_a_payment_that_moved_on_takes_no_next_step(store: Store) -> None:
     claim, moving = await declined(store)
     stale = replace(next_step(claim, moving), expected_version=moving.version - 1)
     assert (await store.claim(stale)).outcome is C.REFUSED
+
+
+async def test_a_restore_holds_a_next_step_back(store: Store, beside: Store) -> None:
+    """Until the next account is cleared, the payment was read anew, and never where its books show the very step."""
+    claim, moving = await declared_after_a_decline(store, beside)
+    step = next_step(claim, moving)
+    assert (await store.claim(step)).outcome is C.RESTORE_PENDING
+    for account_id, left in ((making.ACCOUNT, C.RESTORE_PENDING), ("second", C.UNREAD_SINCE_RESTORE)):
+        await store.release_account(account_id, actor="operator", reason="test")
+        assert (await store.claim(step)).outcome is left
+    await store.mark_read(making.TENANT, moving.payment_id, generation=await store.generation())
+    job = await taken(store, "one")
+    found = Break(
+        BreakType.STATE,
+        making.TENANT,
+        moving.payment_id,
+        "obj",
+        "",
+        "",
+        operation_ids=(step.operation.operation_id,),
+    )
+    assert not await store.has_lost(making.TENANT, moving.payment_id)
+    assert await store.note_breaks(job, [found])
+    assert await store.has_lost(making.TENANT, moving.payment_id)
+    assert (await store.claim(step)).outcome is C.LOST_IN_RESTORE
+    assert (await store.claim(next_step(claim, moving))).outcome is C.CLAIMED
+
+
+async def declared_after_a_decline(store: Store, beside: Store) -> tuple[Claim, Payment]:
+    """A failover under way, and a restore that another process has declared since."""
+    claim, moving = await declined(store)
+    await declared(beside)
+    return claim, moving
 
 
 async def test_a_failover_is_due_until_it_has_come_to_its_end(store: Store, url: str) -> None:
