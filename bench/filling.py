@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -133,6 +134,7 @@ async def fill(bench: Bench, engine: Engine, url: str, count: int, tell: Tell) -
                 told_s = time.monotonic()
                 tell(f"{engine}: {line}, {told_s - began_s:.0f} s")
         filling.done()
+        os.sync()  # what was written in haste is still in the machine's memory, and would be written under the rounds
         tell(f"{engine}: filled in {time.monotonic() - began_s:.0f} s")
 
     await asyncio.to_thread(work)

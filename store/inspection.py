@@ -8,7 +8,21 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import Connection, String, Table, Text, and_, event, exists, func, make_url, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    String,
+    Table,
+    Text,
+    and_,
+    event,
+    exists,
+    func,
+    make_url,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.domain.dossier import Dossier, Invariant, Violation
@@ -156,8 +170,21 @@ def _page(connection: Connection, after: Key) -> list[Dossier]:
     ]
 
 
+def _among(table: Table, keys: Sequence[Key]) -> ColumnElement[bool]:
+    """Rows of these payments. By tenant: SQLite would scan the table for a list of pairs, once for each page."""
+    by_tenant: dict[str, list[str]] = {}
+    for tenant_id, payment_id in keys:
+        by_tenant.setdefault(tenant_id, []).append(payment_id)
+    return or_(
+        *(
+            and_(table.c.tenant_id == tenant_id, table.c.payment_id.in_(payment_ids))
+            for tenant_id, payment_ids in by_tenant.items()
+        )
+    )
+
+
 def _related(connection: Connection, table: Table, keys: Sequence[Key]) -> Mapping[Key, list[Any]]:
-    query = select(table).where(tuple_(table.c.tenant_id, table.c.payment_id).in_(keys))
+    query = select(table).where(_among(table, keys))
     return _grouped(connection.execute(query).mappings())
 
 
@@ -170,11 +197,7 @@ def _observed(connection: Connection, keys: Sequence[Key]) -> Mapping[Key, list[
         ),
     )
     sequence = func.coalesce(observation_log.c.sequence, 0).label("sequence")
-    query = (
-        select(observations, sequence)
-        .select_from(joined)
-        .where(tuple_(observations.c.tenant_id, observations.c.payment_id).in_(keys))
-    )
+    query = select(observations, sequence).select_from(joined).where(_among(observations, keys))
     return _grouped(connection.execute(query).mappings())
 
 

@@ -17,6 +17,8 @@ from store.sqlite_writer import Writer
 HotUnit = Callable[[sqlite3.Connection], Result]
 
 CACHE_KIB = 16 * 1024
+WRITER_CACHE_KIB = 64 * 1024
+"""The one writer keeps more: callers' references are of no order, and their indexes are written all over."""
 
 
 class SteadyClock:
@@ -60,7 +62,7 @@ def set_pragmas(driver: Any, *, busy_timeout_s: float, read_only: bool = False) 
         cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    cursor.execute(f"PRAGMA cache_size = -{CACHE_KIB if read_only else WRITER_CACHE_KIB}")
     if read_only:
         cursor.execute("PRAGMA query_only = ON")
     cursor.close()

@@ -76,12 +76,6 @@ def test_the_operating_commands_of_the_readme_work_as_shown(installed: Installat
             idempotency_key="c", amount=Money(amount_minor=1_000, currency_code="EUR"), payment_method="card_ok"
         )
         payment = payments.create_payment(created).payment
-        _control(installed, "/control/faults", {"next": [{"fault": "lost_after", "match": "refunds"}]})
-        refund = RefundPaymentRequest(
-            idempotency_key="r", payment_id=payment.payment_id, amount=Money(amount_minor=400, currency_code="EUR")
-        )
-        _control(installed, "/control/webhooks", {"mode": "off"})
-        command_id = payments.refund_payment(refund).payment.latest_command.command_id
         operations = OperationsClient(connected, Operator("ann"))
 
         def callbacks() -> list[str]:
@@ -95,6 +89,13 @@ def test_the_operating_commands_of_the_readme_work_as_shown(installed: Installat
             "the callback is applied",
             within_s=30,
         )
+        # Whatever is told of the payment from here on is not: what is lost stays unknown.
+        _control(installed, "/control/faults", {"next": [{"fault": "lost_after", "match": "refunds"}]})
+        refund = RefundPaymentRequest(
+            idempotency_key="r", payment_id=payment.payment_id, amount=Money(amount_minor=400, currency_code="EUR")
+        )
+        _control(installed, "/control/webhooks", {"mode": "off"})
+        command_id = payments.refund_payment(refund).payment.latest_command.command_id
     effects = [json.loads(line) for line in installed.effect_log.read_text().splitlines()]
     refund_id = next(each["id"] for each in effects if each["kind"] == "refund")
 

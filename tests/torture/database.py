@@ -111,8 +111,9 @@ class PostgresqlDatabase:
 
 
 _SLOW_COMMITS = (
-    "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "CREATE OR REPLACE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
     "IF random() < 0.04 THEN PERFORM pg_sleep(0.4 * random()); END IF; RETURN NULL; END $$",
+    "DROP TRIGGER IF EXISTS slowly ON observations; "
     "CREATE CONSTRAINT TRIGGER slowly AFTER INSERT ON observations DEFERRABLE INITIALLY DEFERRED "
     "FOR EACH ROW EXECUTE FUNCTION slowly()",
 )

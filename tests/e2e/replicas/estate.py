@@ -5,9 +5,11 @@ callers -> front -> an Envoy each -> gateway-0, gateway-1 -> sandbox
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -59,6 +61,8 @@ class Estate:
         self._nursery = nursery
         ports = iter(free_ports(5 + 2 * 5 + 2 * 5 + 2 * 3 + 2))
         self.sandbox_port = next(ports)
+        # Replicas share it: one opens what the other sealed.
+        self._sealing_keys = json.dumps([f"estate:{base64.b64encode(secrets.token_bytes(32)).decode()}"])
         self._gateway_ports = [next(ports), next(ports)]
         self._metrics_ports = [next(ports), next(ports)]
         self._sidecar_ports = [next(ports), next(ports)]
@@ -80,7 +84,7 @@ class Estate:
         self.front = self._envoy("front", "front", own[4], gateways)
         # A test does not wait for fifteen seconds of a body that drips in.
         self.edge = self._envoy("edge", "edge", own[5], sidecars, changed={"request_timeout": "1s"})
-        self.sandbox = self._process("sandbox", "sandbox", *self._sandbox_arguments())
+        self.sandbox = self._process("sandbox", "imitation", "sandbox", *self._sandbox_arguments())
         self.gateways = [
             self._process(
                 *(f"gateway-{n}", "serve"),
@@ -220,6 +224,7 @@ class Estate:
             **SETTINGS,
             "OBOL_CONFIG": str(self.directory / "obol.toml"),
             "OBOL_DATABASE__URL": self.database_url,
+            "OBOL_SECRETS__SEALING_KEYS": self._sealing_keys,
             "OBOL_METRICS__ENABLED": "true",
             "OBOL_DRAIN__ANNOUNCE_S": str(ANNOUNCE_S),
             "OBOL_DRAIN__GRACE_S": str(GRACE_S),
