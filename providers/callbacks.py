@@ -17,7 +17,12 @@ BODY_BYTES_MAX = 1024 * 1024
 TOLERANCE_S = 300
 ENTRY_POINT_GROUP = "obol.callback_verifiers"
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"sandbox": "providers.sandbox.callbacks:build_verifier"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "paypal": "providers.paypal.callbacks:build_verifier",
+        "sandbox": "providers.sandbox.callbacks:build_verifier",
+    }
+)
 """Provider to `module:function`; the function is a VerifierBuilder."""
 
 

@@ -22,7 +22,9 @@ from providers.settings import AccountsSettings, ProviderAccountSettings, Provid
 
 ENTRY_POINT_GROUP = "obol.providers"
 
-BUILT_IN: Mapping[str, str] = MappingProxyType({"sandbox": "providers.sandbox.adapter:build"})
+BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {"paypal": "providers.paypal.adapter:build", "sandbox": "providers.sandbox.adapter:build"}
+)
 """Provider kind to `module:function`; the function is an AdapterBuilder."""
 
 AdapterBuilder = Callable[[ProviderAccountSettings, ProviderHooks], ProviderAdapter]

@@ -11,7 +11,16 @@ from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import InvalidRequest, ObolError, Precondition, Reason, Sent
 from gateway.domain.movements import Facts, Origin
 from gateway.domain.payments import LatestCommand, Payment, PaymentTerms, Refund
-from gateway.domain.providers import Account, Cancels, Captures, OperationReference, Refunds, TakesPayments
+from gateway.domain.providers import (
+    Account,
+    Cancels,
+    Captures,
+    Completes,
+    Confirms,
+    OperationReference,
+    Refunds,
+    TakesPayments,
+)
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import Aggregate
 
@@ -90,8 +99,8 @@ def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: 
     confirmable = (PaymentState.CREATED, PaymentState.FAILED, PaymentState.REQUIRES_ACTION)
     if payment.state not in confirmable or payment.provider_payment_id is None:
         raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "confirmed")
-    if not isinstance(account.adapter, TakesPayments):
-        raise missing(account, "payments")
+    if not isinstance(account.adapter, Confirms):
+        raise missing(account, "confirmation")
     prepared = account.adapter.prepare_confirm(
         _reference(wish, identity, account),
         payment,

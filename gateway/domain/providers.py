@@ -21,6 +21,7 @@ class Capabilities:
     """What a provider account can do, as data. Amounts in minor units, windows in seconds.
 
     `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
+    `finds_by_reference`: there is such a lookup; without one an object whose id was lost is found by its events alone.
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -36,6 +37,7 @@ class Capabilities:
     absence_is_consistent: bool
     flight_s_max: int
     amount_minor_max: int | None = None
+    finds_by_reference: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Snapshot:
 
     `facts` carry our operation ids where the provider's metadata has them. `amount_minor` and `currency` are the
     object's own. `payment_id` and `tenant_id` are ours from its metadata, empty where it has none. `unmapped` names
-    every value that the mapping table did not know: with any, the outcome is UNKNOWN.
+    every value that the mapping table did not know: with any, the outcome is UNKNOWN. `completion_due`: the payer has
+    done their part, and the provider waits for us to complete the payment (`Completes`).
     """
 
     account_id: str
@@ -72,6 +75,7 @@ class Snapshot:
     decline: Decline | None = None
     provider_time_us: int | None = None
     unmapped: tuple[str, ...] = ()
+    completion_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +195,25 @@ class ProviderAdapter(Protocol):
 
 @runtime_checkable
 class TakesPayments(Protocol):
-    """Creates and confirms payments."""
+    """Creates payments."""
 
     def prepare_create(self, reference: OperationReference, terms: PaymentTerms) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Confirms a payment that was created without, or whose last try failed."""
 
     def prepare_confirm(
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Completes a payment that its payer has approved, where the provider leaves that to us (`completion_due`)."""
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest: ...
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from providers.settings import ProviderAccountSettings, ProviderHooks
 from simulators.sandbox.events import signed_headers
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
+from tests.conformance import paypal_driver
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
 
 AMBIGUOUS = frozenset({"Ambiguous"})
@@ -132,4 +133,7 @@ async def sandbox() -> AsyncIterator[Driver]:
             yield SandboxDriver(base_url, session)
 
 
-DRIVERS: Mapping[str, Driven] = {"sandbox": Driven(sandbox, SANDBOX_FAULTS)}
+DRIVERS: Mapping[str, Driven] = {
+    "paypal": Driven(paypal_driver.driver, paypal_driver.PAYPAL_FAULTS),
+    "sandbox": Driven(sandbox, SANDBOX_FAULTS),
+}

@@ -21,6 +21,7 @@ async def test_a_payment_is_found_by_its_id(rig: Rig) -> None:
 
 async def test_a_payment_is_found_by_our_reference(rig: Rig) -> None:
     """When the answer was lost, our own id gives the same object."""
+    rig.find_by_reference()
     reference, snapshot = await rig.created()
     found = await rig.adapter.lookup(reference.payment_id, timeout_s=TIMEOUT_S)
     assert isinstance(found, Found)
@@ -47,7 +48,8 @@ async def test_a_lookup_without_leave_is_no_absence(rig: Rig) -> None:
     stranger = rig.driver.adapter(api_key=Secret("of-somebody-else"))
     try:
         assert isinstance(await stranger.fetch(snapshot.provider_payment_id, timeout_s=TIMEOUT_S), Unreadable)
-        assert isinstance(await stranger.lookup(snapshot.payment_id, timeout_s=TIMEOUT_S), Unreadable)
+        found = await stranger.lookup(snapshot.payment_id, timeout_s=TIMEOUT_S)
+        assert isinstance(found, Unreadable) or (not rig.finds and found == Absent(consistent=False))
         assert isinstance(await rig.adapter.fetch(snapshot.provider_payment_id, timeout_s=0.0), Unreadable)
     finally:
         await stranger.close()
@@ -67,7 +69,8 @@ async def test_a_closed_adapter_answers_with_values(rig: Rig) -> None:
     """After close, reading raises nothing."""
     await rig.adapter.close()
     assert isinstance(await rig.adapter.fetch("spay_1", timeout_s=TIMEOUT_S), Unreadable)
-    assert isinstance(await rig.adapter.lookup("pay_1", timeout_s=TIMEOUT_S), Unreadable)
+    found = await rig.adapter.lookup("pay_1", timeout_s=TIMEOUT_S)
+    assert isinstance(found, Unreadable) or (not rig.finds and found == Absent(consistent=False))
 
 
 async def test_events_are_listed_in_order_from_any_of_them(rig: Rig) -> None:
@@ -76,7 +79,9 @@ async def test_events_are_listed_in_order_from_any_of_them(rig: Rig) -> None:
     snapshots = [(await rig.created())[1] for _ in range(3)]
     every = await lists.list_events(after_event_id="", limit=100, timeout_s=TIMEOUT_S)
     hints = [reads.interpret(each.body, {}) for each in every]
-    assert [hint.provider_payment_id for hint in hints] == [each.provider_payment_id for each in snapshots]
+    # A provider may tell of one payment in several events.
+    told = list(dict.fromkeys(hint.provider_payment_id for hint in hints))
+    assert told == [each.provider_payment_id for each in snapshots]
     assert [hint.event_id for hint in hints] == [each.event_id for each in every]
     assert all(hint.known_type for hint in hints)
     stepped: list[str] = []

@@ -1,0 +1,128 @@
+"""Why PayPal refuses: the issues of a 422 or 400, and the codes of card processors, each with our reason.
+
+    issue in UNSETTLED        no answer to the question whether it was done: look
+    issue in ISSUES           a definite no, with its reason and what to do next
+    any other issue           a definite no, UNMAPPED and counted
+
+The issues are those of PayPal's OpenAPI documents of Orders v2 and Payments v2.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.domain.declines import DeclineReason, RetryAdvice
+
+_R, _A = DeclineReason, RetryAdvice
+
+UNSETTLED: Mapping[str, str] = MappingProxyType(
+    {
+        "PREVIOUS_REQUEST_IN_PROGRESS": "a send with this key is on its way, and it can only be ours",
+        "ORDER_COMPLETION_IN_PROGRESS": "PayPal is completing the order by itself",
+        "DUPLICATE_INVOICE_ID": "the invoice id is this operation's own: an earlier send of it has taken effect",
+        "DUPLICATE_REQUEST_ID": "the key was used before: an earlier send may have taken effect",
+        "ORDER_ALREADY_CAPTURED": "an order is captured once, and may have been by us",
+        "ORDER_ALREADY_AUTHORIZED": "an order is authorized once, and may have been by us",
+        "ORDER_COMPLETED_OR_VOIDED": "which of the two, the order tells",
+        "PREVIOUSLY_VOIDED": "what was asked for stands, and may be by us",
+    }
+)
+"""Issue to why it is no decline: the provider's object has to be looked at."""
+
+ISSUES: Mapping[str, tuple[DeclineReason, RetryAdvice]] = MappingProxyType(
+    {
+        # The payer's source, at the create of a vaulted one and at the completion of an approved order.
+        "INSTRUMENT_DECLINED": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "PAYMENT_SOURCE_DECLINED_BY_PROCESSOR": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "PAYER_CANNOT_PAY": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "DECLINED_DUE_TO_RELATED_TXN": (_R.DECLINED, _A.NONE),
+        "TRANSACTION_REFUSED": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "CARD_EXPIRED": (_R.EXPIRED_METHOD, _A.TRY_ANOTHER_METHOD),
+        "REFERENCED_CARD_EXPIRED": (_R.EXPIRED_METHOD, _A.TRY_ANOTHER_METHOD),
+        "TOKEN_EXPIRED": (_R.EXPIRED_METHOD, _A.TRY_ANOTHER_METHOD),
+        "PAYMENT_SOURCE_CANNOT_BE_USED": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "PAYMENT_SOURCE_INFO_CANNOT_BE_VERIFIED": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "TOKEN_ID_NOT_FOUND": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "BILLING_AGREEMENT_NOT_FOUND": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "AGREEMENT_ALREADY_CANCELLED": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "MISMATCHED_VAULT_ID_TO_PAYMENT_SOURCE": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "CARD_BRAND_NOT_SUPPORTED": (_R.NOT_SUPPORTED, _A.TRY_ANOTHER_METHOD),
+        "PAYER_ACCOUNT_LOCKED_OR_CLOSED": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "PAYER_ACCOUNT_RESTRICTED": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "PAYER_ACTION_REQUIRED": (_R.AUTHENTICATION_FAILED, _A.NONE),
+        "COMPLIANCE_VIOLATION": (_R.SUSPECTED_FRAUD, _A.DO_NOT_RETRY),
+        "TRANSACTION_BLOCKED_BY_PAYEE": (_R.SUSPECTED_FRAUD, _A.DO_NOT_RETRY),
+        "PAYEE_BLOCKED_TRANSACTION": (_R.SUSPECTED_FRAUD, _A.DO_NOT_RETRY),
+        "MAX_NUMBER_OF_PAYMENT_ATTEMPTS_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.TRY_ANOTHER_METHOD),
+        "TRANSACTION_LIMIT_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.TRY_ANOTHER_METHOD),
+        "TRANSACTION_RECEIVING_LIMIT_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.NONE),
+        "DOMESTIC_TRANSACTION_REQUIRED": (_R.NOT_SUPPORTED, _A.TRY_ANOTHER_METHOD),
+        # The order.
+        "ORDER_NOT_APPROVED": (_R.REFUSED_BY_PROVIDER, _A.NONE),
+        "ORDER_EXPIRED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "ACTION_DOES_NOT_MATCH_INTENT": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "INVALID_CURRENCY_CODE": (_R.NOT_SUPPORTED, _A.DO_NOT_RETRY),
+        "DECIMAL_PRECISION": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "DECIMALS_NOT_SUPPORTED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "CANNOT_BE_ZERO_OR_NEGATIVE": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "MAX_VALUE_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.DO_NOT_RETRY),
+        # The merchant's own account.
+        "PAYEE_ACCOUNT_INVALID": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "PAYEE_ACCOUNT_LOCKED_OR_CLOSED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "PAYEE_ACCOUNT_RESTRICTED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "AUTH_CAPTURE_NOT_ENABLED": (_R.NOT_SUPPORTED, _A.DO_NOT_RETRY),
+        "NOT_ENABLED_FOR_CARD_PROCESSING": (_R.NOT_SUPPORTED, _A.TRY_ANOTHER_METHOD),
+        # The authorization.
+        "AUTHORIZATION_VOIDED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "AUTHORIZATION_DENIED": (_R.DECLINED, _A.DO_NOT_RETRY),
+        "AUTHORIZATION_EXPIRED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "AUTHORIZATION_ALREADY_CAPTURED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "AUTH_CAPTURE_CURRENCY_MISMATCH": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "MAX_CAPTURE_COUNT_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.DO_NOT_RETRY),
+        "MAX_CAPTURE_AMOUNT_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.DO_NOT_RETRY),
+        "PREVIOUSLY_CAPTURED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "CANNOT_BE_VOIDED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        # The refund.
+        "CAPTURE_FULLY_REFUNDED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_AMOUNT_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.DO_NOT_RETRY),
+        "REFUND_AMOUNT_TOO_LOW": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_NOT_ALLOWED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_TIME_LIMIT_EXCEEDED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_FAILED_INSUFFICIENT_FUNDS": (_R.INSUFFICIENT_FUNDS, _A.RETRY_LATER),
+        "REFUND_CAPTURE_CURRENCY_MISMATCH": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "REFUND_IS_RESTRICTED": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "PARTIAL_REFUND_NOT_ALLOWED": (_R.NOT_SUPPORTED, _A.DO_NOT_RETRY),
+        "MAX_NUMBER_OF_REFUNDS_EXCEEDED": (_R.LIMIT_EXCEEDED, _A.DO_NOT_RETRY),
+        "PENDING_CAPTURE": (_R.REFUSED_BY_PROVIDER, _A.RETRY_LATER),
+        "TRANSACTION_DISPUTED": (_R.REFUSED_BY_PROVIDER, _A.RETRY_LATER),
+        # The request itself.
+        "INVALID_RESOURCE_ID": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "INVALID_PARAMETER_SYNTAX": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "INVALID_PARAMETER_VALUE": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "INVALID_STRING_LENGTH": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "INVALID_STRING_MAX_LENGTH": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "MISSING_REQUIRED_PARAMETER": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+        "MALFORMED_REQUEST_JSON": (_R.REFUSED_BY_PROVIDER, _A.DO_NOT_RETRY),
+    }
+)
+"""Issue to our reason and advice."""
+
+PROCESSOR_CODES: Mapping[str, tuple[DeclineReason, RetryAdvice]] = MappingProxyType(
+    {
+        "0500": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "1330": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "5100": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "5110": (_R.DECLINED, _A.TRY_ANOTHER_METHOD),
+        "5120": (_R.INSUFFICIENT_FUNDS, _A.RETRY_LATER),
+        "5180": (_R.INVALID_METHOD, _A.TRY_ANOTHER_METHOD),
+        "5400": (_R.EXPIRED_METHOD, _A.TRY_ANOTHER_METHOD),
+        "5650": (_R.AUTHENTICATION_FAILED, _A.TRY_ANOTHER_METHOD),
+        "5700": (_R.NOT_SUPPORTED, _A.TRY_ANOTHER_METHOD),
+        "9500": (_R.SUSPECTED_FRAUD, _A.DO_NOT_RETRY),
+        "9510": (_R.SUSPECTED_FRAUD, _A.DO_NOT_RETRY),
+        "9520": (_R.LOST_OR_STOLEN, _A.DO_NOT_RETRY),
+        "9530": (_R.LOST_OR_STOLEN, _A.DO_NOT_RETRY),
+    }
+)
+"""A card processor's response code (`processor_response.response_code`) to our reason and advice."""
