@@ -13,6 +13,7 @@ import structlog
 from gateway.app.clock import Clock, jitter, new_id
 from gateway.app.learning import Learning
 from gateway.app.reading import Reading
+from gateway.app.recovery import Complete
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
@@ -120,7 +121,9 @@ class Applier:
         telemetry: Telemetry,
         settings: EngineSettings,
         clock: Clock,
+        complete: Complete,
     ) -> None:
+        self._complete = complete
         self._store = store
         self._accounts = accounts
         self._learning = learning
@@ -210,11 +213,15 @@ class Applier:
         caller = Caller(
             tenant_id, payment.organization_id, f"callback:{taken.callback.provider}", payment.correlation_id
         )
+        completing = snapshot.completion_due and not lie
+        told_us = hint.provider_time_us or snapshot.provider_time_us
         lesson = Lesson(
             source=Source.CALLBACK,
-            causation_id=taken.callback.callback_id,
-            snapshot=None if lie else replace(snapshot, provider_time_us=hint.provider_time_us),
-            callback=change,
+            # One that asks for a completion may be taken up several times: it is applied once the payment is completed,
+            # and whoever dies on the way is followed by another under the same key.
+            causation_id=f"{taken.callback.callback_id}{'/completion' if completing else ''}",
+            snapshot=None if lie else replace(snapshot, provider_time_us=told_us),
+            callback=None if completing else change,
             contradiction=lie,
             audit=(
                 AuditRecord(
@@ -233,6 +240,12 @@ class Applier:
         settled = await self._learning.settle_read(aggregate, lesson)
         if settled is None:
             return self._wait(taken, "the payment moved on while it was read", tenant_id, payment_id)
+        if completing:
+            try:
+                await self._complete(tenant_id, payment_id)
+            except ObolError as error:
+                return self._wait(taken, f"completion put off: {error.reason}", tenant_id, payment_id)
+            return replace(change, note="the payer approved; completed")
         self._telemetry.callback(taken.callback.provider, change.state)
         return None
 

@@ -1,4 +1,4 @@
-"""The commands: create, confirm, capture, cancel, refund and sync, each one straight line to the engine.
+"""The commands: create, confirm, complete, capture, cancel, refund and sync, each one straight line to the engine.
 
 Every command: plan (which needs the payment as it stands), admit, claim, call, settle, reply. A refusal on the way
 first looks whether the key was used before, since a stored reply outranks it.
@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
 from gateway.app.clock import Clock
 from gateway.app.engine import Engine, Plan
 from gateway.app.planning import (
@@ -16,6 +18,7 @@ from gateway.app.planning import (
     fresh_identity,
     plan_cancel,
     plan_capture,
+    plan_complete,
     plan_confirm,
     plan_create,
     plan_create_again,
@@ -28,6 +31,7 @@ from gateway.app.requests import (
     CancelPayment,
     CapturePayment,
     CommandRequest,
+    CompletePayment,
     ConfirmPayment,
     CreatePayment,
     RefundPayment,
@@ -51,12 +55,17 @@ from gateway.domain.errors import (
 )
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, Admission, AdmissionRefused
+from gateway.domain.states import FINAL_COMMAND_STATES, CommandState, PaymentState
 from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX, Aggregate, ClaimOutcome, Store
 
 CLAIM_TRIES_MAX = 8
+COMPLETIONS_MAX = 5
 SYSTEM_KEY_PREFIX = "system:"
 
 Planner = Callable[[Wish, Aggregate, Account, Identity], Plan]
+
+_NOT_SENT = CommandState.NOT_SENT
+_log = structlog.get_logger(__name__)
 
 
 class Commands:
@@ -132,7 +141,40 @@ class Commands:
         """Ask the provider how the payment stands, and apply it. Raises NotFound, DeadlineTooShort, Unavailable."""
         check_id("payment_id", payment_id)
         self._check_deadline(deadline_s)
-        return await self._reading.sync(caller, payment_id)
+        synced = await self._reading.sync(caller, payment_id)
+        if not synced.completion_due:
+            return synced.payment
+        try:
+            await self.complete(caller.tenant_id, payment_id)
+        except ObolError as error:
+            # What was read stands; the completion is recovery's and the next event's to try again.
+            _log.warning("completion put off", payment_id=payment_id, reason=error.reason)
+        return await self._store.get_payment(caller.tenant_id, payment_id) or synced.payment
+
+    async def complete(self, tenant_id: str, payment_id: str) -> None:
+        """Complete what the payer has approved, in the gateway's own name; nothing where that is done or under way.
+
+        At most COMPLETIONS_MAX for a payment: after that many declines it waits for a person. Raises ObolError where
+        it provably was not sent: whoever saw that it is due comes again, under the same key.
+        """
+        base = await self._store.load(tenant_id, payment_id)
+        if base is None:
+            return
+        made = [c.state for c in base.commands if c.kind is CommandKind.COMPLETE and c.state is not _NOT_SENT]
+        if base.payment.state is not PaymentState.REQUIRES_ACTION or not FINAL_COMMAND_STATES.issuperset(made):
+            return
+        if len(made) >= COMPLETIONS_MAX:
+            _log.error("completions used up", payment_id=payment_id, completions=len(made))
+            return
+        payment = base.payment
+        caller = Caller(tenant_id, payment.organization_id, "system:completion", payment.correlation_id)
+        key = f"{SYSTEM_KEY_PREFIX}complete:{payment_id}:{len(made) + 1}"
+        request = CompletePayment(key, payment_id)
+        wish = Wish(caller, "CompletePayment", CommandKind.COMPLETE, key, request_hash(request), self._clock.now_us())
+        try:
+            await self._run_on(wish, payment_id, plan_complete, None)
+        except Precondition as overtaken:
+            _log.info("completion not needed", payment_id=payment_id, reason=overtaken.reason)
 
     async def cancel_abandoned(self, tenant_id: str, payment_id: str) -> None:
         """Cancel a payment whose action nobody finished, in the gateway's own name; a refusal is recovery's to see."""

@@ -164,6 +164,19 @@ def plan_cancel(wish: Wish, request: CancelPayment, base: Aggregate, account: Ac
     return _on(base, wish, identity, account, operation, exclusive=True)
 
 
+def plan_complete(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
+    """The completion of what the payer has approved. Raises Precondition(PAYMENT_NOT_CONFIRMABLE)."""
+    payment = base.payment
+    if payment.state is not PaymentState.REQUIRES_ACTION or payment.provider_payment_id is None:
+        raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "completed")
+    if not isinstance(account.adapter, Completes):
+        raise missing(account, "completion")
+    prepared = account.adapter.prepare_complete(_reference(wish, identity, account), payment)
+    terms = payment.terms
+    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
+    return _on(base, wish, identity, account, operation, exclusive=True)
+
+
 def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
     """A refund of captured money. Raises Precondition(PAYMENT_NOT_REFUNDABLE, AMOUNT_EXCEEDS_REFUNDABLE)."""
     payment = base.payment

@@ -5,6 +5,7 @@ object counts only if the version still stands. Otherwise both are read again.
 """
 
 import asyncio
+from dataclasses import dataclass
 
 import structlog
 
@@ -22,6 +23,15 @@ from gateway.domain.providers import Account, Accounts, AdmissionRefused, Found,
 from gateway.domain.storage import AuditRecord, Store
 
 READ_TRIES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A payment after the provider was asked, and whether the provider waits for us to complete it."""
+
+    payment: Payment
+    completion_due: bool = False
+
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +73,7 @@ class Reading:
         self._telemetry.attempt(account.provider, account.account_id, kind, type(lookup).__name__, loop.time() - began)
         return lookup
 
-    async def sync(self, caller: Caller, payment_id: str) -> Payment:
+    async def sync(self, caller: Caller, payment_id: str) -> Synced:
         """The payment after the provider was asked. Raises NotFound, Unavailable, Busy (it will not hold still)."""
         for _ in range(READ_TRIES_MAX):
             aggregate = await self._store.load(caller.tenant_id, payment_id)
@@ -82,7 +92,7 @@ class Reading:
                     retry_after_s=1.0,
                 )
             if not isinstance(lookup, Found) or lookup.snapshot.unmapped:
-                return payment
+                return Synced(payment)
             lie = mismatch(payment, payment.terms, lookup.snapshot)
             lesson = Lesson(
                 source=Source.RECOVERY,
@@ -104,7 +114,7 @@ class Reading:
             )
             settled = await self._learning.settle_read(aggregate, lesson)
             if settled is not None:
-                return settled.payment
+                return Synced(settled.payment, not lie and lookup.snapshot.completion_due)
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to sync; repeat the call",

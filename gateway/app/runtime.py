@@ -53,8 +53,9 @@ class Runtime:
         self.queries = Queries(store)
         self.observing = Observing(store, settings)
         self.callbacks = Callbacks(store, accounts, telemetry, clock)
-        self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings)
-        self.applier = Applier(store, accounts, learning, reading, telemetry, settings, clock)
+        complete = self.commands.complete
+        self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings, complete)
+        self.applier = Applier(store, accounts, learning, reading, telemetry, settings, clock, complete)
         self._store = store
         self._learning = learning
         self._settings = settings

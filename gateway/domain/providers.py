@@ -22,6 +22,8 @@ class Capabilities:
 
     `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
     `finds_by_reference`: there is such a lookup; without one an object whose id was lost is found by its events alone.
+    `unpaid_kept_s`: an object that waits for its payer, and is completed by us alone, may be gone after so long, where
+    the provider drops such ones; None where it keeps them.
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -38,6 +40,7 @@ class Capabilities:
     flight_s_max: int
     amount_minor_max: int | None = None
     finds_by_reference: bool = True
+    unpaid_kept_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ ORDERS_KEY_WINDOW_S = 6 * 3600
 PAYMENTS_KEY_WINDOW_S = 45 * 24 * 3600
 """How long it keeps one of the Payments API: captures of authorizations, and refunds."""
 
+UNPAID_KEPT_S = 3 * 3600
+"""How long PayPal keeps an order at least that nobody pays; merchants can have it longer."""
+
 _CODES = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF ILS JPY MXN MYR NOK NZD PHP PLN SEK SGD THB TWD USD"
 CURRENCIES = frozenset(_CODES.split())
 
@@ -30,5 +33,6 @@ CAPABILITIES = Capabilities(
     absence_is_consistent=False,
     # It has no search for orders: by our reference none is found.
     finds_by_reference=False,
+    unpaid_kept_s=UNPAID_KEPT_S,
     flight_s_max=120,
 )

@@ -93,7 +93,13 @@ class Api:
             if stored is not None:
                 return await self._replay(stored, fault, hold)
             try:
-                asked = Asked(request.path_params.get("id", ""), request_id or None, _parsed(body), _mocked(request))
+                asked = Asked(
+                    id=request.path_params.get("id", ""),
+                    key=request_id or None,
+                    body=_parsed(body),
+                    mocked=_mocked(request),
+                    operation=request.headers.get("obol-operation-id", ""),
+                )
                 if fault is not None and fault.name == "stall":
                     # Held with its id in progress, as a request is that a slow queue delivers after its caller gave up.
                     await hold(imitation.settings.hang_seconds)

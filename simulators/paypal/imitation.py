@@ -53,7 +53,8 @@ class Imitation:
     def moment(self) -> Moment:
         """Now, under this imitation's terms."""
         settings = self.settings
-        return Moment(settings.clock(), settings.terms, settings.merchant.merchant_id, self.url, minted)
+        merchant = settings.merchant
+        return Moment(settings.clock(), settings.terms, merchant.merchant_id, merchant.account, self.url, minted)
 
     def announce(self, event: Event) -> None:
         """Queue an event for the webhook, if there is one."""

@@ -15,12 +15,13 @@ DAY_SECONDS = 24 * HOUR_SECONDS
 
 @dataclass(frozen=True)
 class Merchant:
-    """The one merchant account. `webhook_id` is what its deliveries are signed for."""
+    """The one merchant account. Deliveries are signed for `webhook_id`; the effect log calls it `account`."""
 
     client_id: str = "paypal-client-simulated"
     client_secret: str = "paypal-secret-simulated"  # noqa: S105  a made-up one, of an imitation on loopback
     merchant_id: str = "MERCHANTSJM22"
     webhook_id: str = "4JH86294SJM97924G"
+    account: str = "acct_main"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Moment:
     now: float
     terms: Terms
     merchant_id: str
+    account: str
     url: str
     mint: Callable[[], str]
 
@@ -117,8 +118,8 @@ def captured(order: Order, moment: Moment, hold: Json, asked: Json, key: str | N
     )
 
 
-def voided(order: Order, moment: Moment, hold: Json, key: str | None) -> Change:
-    """An authorization let go."""
+def voided(order: Order, moment: Moment, hold: Json, key: str | None, operation: str) -> Change:
+    """An authorization let go. A void has no invoice id of its own: `operation` is what its caller calls it."""
     if hold["status"] == "VOIDED":
         raise refused("PREVIOUSLY_VOIDED")
     if hold["status"] != "CREATED":
@@ -128,7 +129,7 @@ def voided(order: Order, moment: Moment, hold: Json, key: str | None) -> Change:
     return Change(
         after,
         (_of_part("PAYMENT.AUTHORIZATION.VOIDED", "authorization", after, held),),
-        (_effect("void", after, moment, held, key, "request"),),
+        (_effect("void", after, moment, {**held, "invoice_id": operation}, key, "request"),),
         ("authorizations", held["id"]),
     )
 
@@ -208,8 +209,6 @@ def disputed(order: Order, moment: Moment, capture: Json, asked: Json) -> Change
                 "create_time": capture["create_time"],
                 "transaction_status": "COMPLETED",
                 "gross_amount": capture["amount"],
-                "invoice_number": capture["invoice_id"],
-                "custom": capture["custom_id"],
             }
         ],
         "reason": str(asked.get("reason") or "UNAUTHORISED"),
@@ -342,6 +341,4 @@ def _effect(kind: EffectKind, order: Order, moment: Moment, moved: Json, key: st
     asked = origin == "request" or (origin == "provider" and kind in ("capture", "refund"))
     operation = str(moved.get("invoice_id") or "") or None if asked else None
     tenant = str(order.unit.get("reference_id", "")).partition(":")[0] or None if asked else None
-    return Effect(
-        kind, moved["id"], order.id, amount, order.currency, moment.merchant_id, key, operation, tenant, origin
-    )
+    return Effect(kind, moved["id"], order.id, amount, order.currency, moment.account, key, operation, tenant, origin)

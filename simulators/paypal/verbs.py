@@ -28,13 +28,14 @@ UNIT_FIELDS = {
 class Asked:
     """One request: about which object (empty for a new order), under which request id, with what.
 
-    `mocked` is the issue that it asks to be refused with.
+    `mocked` is the issue that it asks to be refused with, `operation` what its caller calls it, for the effect log.
     """
 
     id: str
     key: str | None
     body: dict[str, Any]
     mocked: str
+    operation: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def capture(books: Books, moment: Moment, asked: Asked) -> Change:
 def void(books: Books, moment: Moment, asked: Asked) -> Change:
     """An authorization let go."""
     order, hold = books.owner("authorizations", asked.id)
-    return steps.voided(order, moment, hold, asked.key)
+    return steps.voided(order, moment, hold, asked.key, asked.operation)
 
 
 def refund(books: Books, moment: Moment, asked: Asked) -> Change:
