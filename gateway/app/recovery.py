@@ -189,11 +189,14 @@ class Recovery:
 
     async def _absent(self, case: _Case, *, consistent: bool) -> Recovered:
         operation = case.operation
-        if operation.state not in RESERVING_STATES or not consistent or operation.sent is Sent.YES:
+        if operation.state not in RESERVING_STATES or operation.sent is Sent.YES:
             # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
         if self._may_resend(case):
+            # Whether or not the look can miss: while the provider keeps the key, a second send is no second effect.
             return await self._resend(case)
+        if not consistent:
+            return await self._wait(operation, "the provider shows no trace of it yet")
         able = case.account.adapter.capabilities
         flight_us = int((able.flight_s_max + self._settings.provider_timeout_s) * 1_000_000)
         if case.begun_us > (operation.last_send_us or operation.claimed_time_us) + flight_us:

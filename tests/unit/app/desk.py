@@ -14,6 +14,7 @@ from gateway.app.planning import (
     fresh_identity,
     plan_cancel,
     plan_capture,
+    plan_complete,
     plan_confirm,
     plan_create,
     plan_refund,
@@ -23,6 +24,7 @@ from gateway.app.requests import (
     CancelPayment,
     CapturePayment,
     CommandRequest,
+    CompletePayment,
     ConfirmPayment,
     CreatePayment,
     RefundPayment,
@@ -98,6 +100,9 @@ class PaperAdapter:
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest:
         return _prepared(reference, "/confirm", payment.terms.amount_minor)
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest:
+        return _prepared(reference, "/complete", payment.terms.amount_minor)
 
     def prepare_capture(
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
@@ -194,6 +199,9 @@ class Desk:
             case CommandKind.REFUND:
                 refund = RefundPayment(**named, **amount)
                 return plan_refund(wish_of(kind, refund), refund, base, ACCOUNT, identity)
+            case CommandKind.COMPLETE:
+                complete = CompletePayment(**named)
+                return plan_complete(wish_of(kind, complete), base, ACCOUNT, identity)
             case CommandKind.CREATE:
                 raise AssertionError("a payment is created once")
 
