@@ -22,7 +22,8 @@ EVENTS_PATH = "/v1/notifications/webhooks-events"
 PAGE = 100
 PAGES_MAX = 10
 HALVINGS_MAX = 40
-KEPT_US = 30 * 24 * 3600 * 1_000_000
+KEPT_S = 30 * 24 * 3600
+SECOND_US = 1_000_000
 
 Read = Callable[[str, float], Awaitable[Exchange]]
 
@@ -41,20 +42,25 @@ class EventList:
         deadline = now() + timeout_s
         try:
             start_us = await self._start_us(known_id, deadline - now())
-            end_us: int | None = None
-            empty_until_us = crowded_from_us = start_us or 0
+            found, whole = await self._window(start_us, None, deadline, now)
+            if whole:
+                return _behind(known_id, found)[:limit]
+            # In whole seconds: nothing is up to `empty_s`, and what came last begins in `crowded_s`.
+            crowded_s = found[0].created_time_us // SECOND_US
+            empty_s = crowded_s - KEPT_S if start_us is None else start_us // SECOND_US - 1
             for _ in range(HALVINGS_MAX):
-                found, whole = await self._window(start_us, end_us, deadline, now)
-                behind = _behind(known_id, found) if whole else []
-                if behind or (whole and end_us is None):
+                end_s = (empty_s + crowded_s + 1) // 2
+                found, whole = await self._window(start_us, end_s * SECOND_US, deadline, now)
+                behind = _behind(known_id, found) if whole and found else []
+                if behind:
                     return behind[:limit]
-                if whole and end_us is not None:
-                    empty_until_us = end_us
+                if whole:
+                    empty_s = end_s
+                elif end_s == found[0].created_time_us // SECOND_US == crowded_s:
+                    break
                 else:
                     # What came is the younger part of the window: there is more before its oldest.
-                    crowded_from_us = found[0].created_time_us
-                    empty_until_us = empty_until_us or crowded_from_us - KEPT_US
-                end_us = (empty_until_us + crowded_from_us) // 2
+                    crowded_s = found[0].created_time_us // SECOND_US
         except ValueError as error:
             raise Unavailable(Reason.PROVIDER_UNAVAILABLE, f"PayPal's event list is unreadable: {error}") from None
         raise Unavailable(Reason.PROVIDER_UNAVAILABLE, "PayPal's event list has too many events in one moment")
