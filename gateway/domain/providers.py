@@ -296,6 +296,24 @@ class ListsPayments(Protocol):
     ) -> tuple[Sequence[Snapshot], str]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class SetupCheck:
+    """One thing about an account's set-up at its provider, as it is seen; `problem` is what to mend, "" for nothing."""
+
+    subject: str
+    seen: str
+    problem: str = ""
+
+
+@runtime_checkable
+class ChecksSetup(Protocol):
+    """Can say whether an account is set up at its provider as the gateway needs it. Reads only."""
+
+    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
+        """Credentials, version, and that callbacks come to `callback_path` of some address. Raises nothing."""
+        ...
+
+
 class AdmissionRefused(Exception):
     """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent."""
 

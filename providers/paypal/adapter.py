@@ -25,6 +25,7 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
+    SetupCheck,
     Snapshot,
 )
 from providers.http import Exchange, HttpWire, NeverSent, Received
@@ -35,6 +36,7 @@ from providers.paypal.event_list import EventList
 from providers.paypal.events import interpret
 from providers.paypal.mapping import PayPalMapping
 from providers.paypal.objects import Objects
+from providers.paypal.setup import check_setup
 from providers.paypal.tokens import NoToken, Token, Tokens
 from providers.refusals import LATE, not_executed
 from providers.retry import Pace, loop_pace, retried
@@ -132,6 +134,12 @@ class PayPalAdapter:
     async def list_events(self, *, after_event_id: str, limit: int, timeout_s: float) -> Sequence[ProviderEvent]:
         """Events after a known one ("" from the oldest kept), oldest first. Raises Unavailable, InvalidRequest."""
         return await self._event_list.after(after_event_id, limit=limit, timeout_s=timeout_s, now=self._clock())
+
+    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
+        """Whether the credentials are good, and the webhook is there, ours and subscribed. Raises nothing."""
+        token = await self._tokens.get(timeout_s=timeout_s)
+        webhook_ids = [secret.reveal() for secret in self._settings.webhook_secrets]
+        return await check_setup(self._read, token, webhook_ids, callback_path=callback_path, timeout_s=timeout_s)
 
     async def close(self) -> None:
         """Give back connections."""

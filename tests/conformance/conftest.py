@@ -16,7 +16,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         names = [f"{name}-{fault.name}" for name, fault in pairs]
         metafunc.parametrize(("driver", "fault"), pairs, indirect=["driver"], ids=names)
     elif "driver" in metafunc.fixturenames:
-        metafunc.parametrize("driver", sorted(DRIVERS), indirect=True)
+        marks = {name: (pytest.mark.live,) if driven.live else () for name, driven in DRIVERS.items()}
+        drivers = [pytest.param(name, marks=marks[name]) for name in sorted(DRIVERS)]
+        metafunc.parametrize("driver", drivers, indirect=True)
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ class Driver(Protocol):
 
 @dataclass(frozen=True)
 class Driven:
-    """A driver that can be started, and the faults that it can cause."""
+    """A driver that can be started, and the faults that it can cause. `live`: the provider's own sandbox."""
 
     start: Callable[[], AbstractAsyncContextManager[Driver]]
     faults: Sequence[Fault]
+    live: bool = False

@@ -17,8 +17,9 @@ from providers.settings import ProviderAccountSettings, ProviderHooks
 from simulators.sandbox.events import signed_headers
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
-from tests.conformance import paypal_driver
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
+from tests.conformance.paypal_driver import PAYPAL
+from tests.conformance.paypal_live import LIVE as PAYPAL_LIVE
 
 AMBIGUOUS = frozenset({"Ambiguous"})
 
@@ -134,6 +135,7 @@ async def sandbox() -> AsyncIterator[Driver]:
 
 
 DRIVERS: Mapping[str, Driven] = {
-    "paypal": Driven(paypal_driver.driver, paypal_driver.PAYPAL_FAULTS),
+    "paypal": PAYPAL,
+    "paypal-live": PAYPAL_LIVE,
     "sandbox": Driven(sandbox, SANDBOX_FAULTS),
 }

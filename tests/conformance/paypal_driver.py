@@ -22,7 +22,7 @@ from simulators.paypal.events import signed_headers
 from simulators.paypal.imitation import CERTIFICATE_PATH
 from simulators.paypal.server import running
 from simulators.paypal.settings import Merchant, PayPalSettings
-from tests.conformance.driver import Driver, Effect, Fault, Methods
+from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
 from tests.paypal_documents import Validation
 
 AMBIGUOUS = frozenset({"Ambiguous"})
@@ -151,3 +151,6 @@ async def driver() -> AsyncIterator[Driver]:
     """As the battery starts it."""
     async with paypal() as started:
         yield started
+
+
+PAYPAL = Driven(driver, PAYPAL_FAULTS)

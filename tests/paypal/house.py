@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_gateway_pb2_grpc, payment_pb2
 from providers.callbacks import CallbackSettings
 from providers.secret import Secret
-from simulators.paypal.certificates import ROOT_FILE
+from simulators.paypal.certificates import ROOT_FILE, chain_in
+from simulators.paypal.events import signed_headers
+from simulators.paypal.imitation import CERTIFICATE_PATH
 from simulators.paypal.server import running
 from simulators.paypal.settings import Merchant, PayPalSettings, Terms
 from tests.integration.house import QUICK, caller, eventually, money
@@ -45,6 +48,7 @@ class PayPalHouse:
     folder: Path
     database_url: str
     http: aiohttp.ClientSession
+    callback_url: str
 
     async def create(self, key: str = "key", amount: int = 2_000, currency: str = "EUR", **asked: Any) -> Any:
         """CreatePayment, by a payer's approval unless told otherwise; the payment."""
@@ -78,6 +82,13 @@ class PayPalHouse:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
+    async def deliver(self, body: bytes) -> int:
+        """A delivery to the sidecar, signed as PayPal signs; the HTTP status."""
+        chain = chain_in(self.folder / "paypal")
+        headers = signed_headers(chain, MERCHANT.webhook_id, time.time(), body, self.url + CERTIFICATE_PATH)
+        async with self.http.post(self.callback_url, data=body, headers=dict(headers)) as answer:
+            return answer.status
+
     def effects(self, **wanted: Any) -> list[dict[str, Any]]:
         """The effect log, where every field is as wanted."""
         lines = (self.folder / "paypal" / "effects.jsonl").read_text().splitlines()
@@ -92,11 +103,12 @@ async def open_paypal_house(
     validation = Validation()
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         path, port = Path(short) / "g", _free_port()
+        callback_url = f"http://127.0.0.1:{port}/webhooks/paypal/{ACCOUNT}"
         settings = PayPalSettings(
             data_dir=folder / "paypal",
             port=0,
             hang_seconds=5.0,
-            webhook_url=f"http://127.0.0.1:{port}/webhooks/paypal/{ACCOUNT}" if webhooks else None,
+            webhook_url=callback_url if webhooks else None,
             observed=validation.observe,
             terms=Terms(**terms),
         )
@@ -108,7 +120,7 @@ async def open_paypal_house(
                 grpc.aio.insecure_channel(address.target) as channel,
             ):
                 stub = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
-                yield PayPalHouse(stub, url, folder, database_url, http)
+                yield PayPalHouse(stub, url, folder, database_url, http, callback_url)
     assert not validation.violations, "\n".join(validation.violations)
 
 

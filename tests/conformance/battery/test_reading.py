@@ -76,12 +76,13 @@ async def test_a_closed_adapter_answers_with_values(rig: Rig) -> None:
 async def test_events_are_listed_in_order_from_any_of_them(rig: Rig) -> None:
     """The list goes on after any event, with none left out, and each is one that we can read."""
     lists, reads = rig.events, rig.reads
+    rig.fresh()
     snapshots = [(await rig.created())[1] for _ in range(3)]
     every = await lists.list_events(after_event_id="", limit=100, timeout_s=TIMEOUT_S)
     hints = [reads.interpret(each.body, {}) for each in every]
-    # A provider may tell of one payment in several events.
-    told = list(dict.fromkeys(hint.provider_payment_id for hint in hints))
-    assert told == [each.provider_payment_id for each in snapshots]
+    # A provider may tell of one payment more than once; the first word on each comes in order.
+    told = dict.fromkeys(hint.provider_payment_id for hint in hints)
+    assert list(told) == [each.provider_payment_id for each in snapshots]
     assert [hint.event_id for hint in hints] == [each.event_id for each in every]
     assert all(hint.known_type for hint in hints)
     stepped: list[str] = []
@@ -100,6 +101,7 @@ async def test_an_event_that_is_not_kept_is_no_empty_list(rig: Rig) -> None:
 async def test_payments_are_listed_in_pages(rig: Rig) -> None:
     """Page by page every payment of the window comes once, and the last page says so."""
     lists = rig.payments
+    rig.fresh()
     made = [(await rig.created())[1].provider_payment_id for _ in range(5)]
     listed: list[str] = []
     token = ""
@@ -110,7 +112,8 @@ async def test_payments_are_listed_in_pages(rig: Rig) -> None:
         listed += [each.provider_payment_id for each in page]
         if not token:
             break
-    assert listed == made
+    # Once each; in which order is the provider's own.
+    assert sorted(listed) == sorted(made)
     none, token = await lists.list_payments(
         created_from_us=FAR_US - 1, created_before_us=FAR_US, page_token="", limit=2, timeout_s=TIMEOUT_S
     )
