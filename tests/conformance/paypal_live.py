@@ -3,8 +3,8 @@
     OBOL_LIVE_PAYPAL_CLIENT_ID=... OBOL_LIVE_PAYPAL_SECRET=... pytest -m live tests/conformance
 
 It cannot be told to fail here, its payer has a browser, and it signs with its own key: tests that need otherwise are
-skipped with that reason. Paying without a payer takes a vaulted wallet of the sandbox, OBOL_LIVE_PAYPAL_VAULT_ID, without
-which only what needs no payment runs.
+skipped with that reason. Paying without a payer takes a vaulted wallet of the sandbox (OBOL_LIVE_PAYPAL_VAULT_ID),
+without which only what needs no payment runs.
 """
 
 import os
