@@ -72,11 +72,13 @@ def test_each_orders_status_is_what_the_table_says(status: str) -> None:
 def test_each_movements_status_is_what_the_table_says(name: str, kind: MovementKind, table: Any) -> None:
     """By kind; one that no table has is named, counted, and is no movement."""
     for status, meant in table.items():
-        told = order(**{"captures": [part(CAPTURE, "COMPLETED")], name: [part("X", status)]})
+        parts: dict[str, Any] = {"captures": [part(CAPTURE, "COMPLETED")], name: [part("X", status)]}
+        told = order("COMPLETED", "CAPTURE", **parts)
         (movement,) = [m for m in read(told).facts.movements if m.kind is kind and m.provider_movement_id == "X"]
         assert movement.status is meant
     unmapped = Unmapped()
-    snapshot = read(order(**{"captures": [part(CAPTURE, "COMPLETED")], name: [part("X", "DANCING")]}), unmapped)
+    dancing: dict[str, Any] = {"captures": [part(CAPTURE, "COMPLETED")], name: [part("X", "DANCING")]}
+    snapshot = read(order("COMPLETED", "CAPTURE", **dancing), unmapped)
     assert snapshot.unmapped == (f"{kind.lower()}.status=DANCING",)
     assert unmapped == [(f"{kind.lower()}.status", "DANCING")]
 
@@ -257,11 +259,11 @@ def test_a_tenant_of_any_kind_travels_whole(tenant: str, organization: str, corr
 
 def test_our_ids_fit_and_are_read_back() -> None:
     """UUIDs spelled out: 109 characters of 127, legible in PayPal's own pages."""
-    ids = [f"{prefix}_{'0' * 32}" for prefix in ("op", "cmd", "pay")]
-    told = custom_id(OperationReference(*ids, Caller("t", "o", "a", "c"), "k"))
+    operation_id, command_id, payment_id = (f"{prefix}_{'0' * 32}" for prefix in ("op", "cmd", "pay"))
+    told = custom_id(OperationReference(operation_id, command_id, payment_id, Caller("t", "o", "a", "c"), "k"))
     assert len(told) == 109
     read_back = told_by(Fields({"custom_id": told, "reference_id": "t:o:c:"}, "unit"))
-    assert (read_back.payment_id, read_back.operation_id, read_back.tenant_id) == (ids[2], ids[0], "t")
+    assert (read_back.payment_id, read_back.operation_id, read_back.tenant_id) == (payment_id, operation_id, "t")
 
 
 @pytest.mark.parametrize(
