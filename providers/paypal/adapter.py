@@ -111,10 +111,10 @@ class PayPalAdapter:
             return _unsent(token)
         exchange = await self._send(prepared, token, send_before, deadline)
         if isinstance(exchange, Received) and exchange.status == 401:
-            # Nothing was done: with another token it is the same first send, and no later than it was allowed to be.
+            # Nothing was done: with another token it is the same first send, which the wire lets out no later either.
             self._tokens.refused(token)
             another = await self._tokens.get(timeout_s=min(send_before, deadline) - now())
-            if isinstance(another, Token) and now() < send_before:
+            if isinstance(another, Token):
                 exchange = await self._send(prepared, another, send_before, deadline)
         read = read_answer(exchange, prepared, self._mapping)
         return await self._with_order(read, deadline - now()) if isinstance(read, Done) else read

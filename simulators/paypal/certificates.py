@@ -57,14 +57,14 @@ def chain_in(directory: Path) -> Chain:
 
 @functools.cache
 def made_chain() -> Chain:
-    """A chain of this process: making an RSA key takes long enough to make one only."""
+    """A chain of this process."""
     return make_chain()
 
 
 def make_chain(name: str = NAME, valid_from: datetime = VALID_FROM, valid_until: datetime = VALID_UNTIL) -> Chain:
     """A chain whose leaf is made out to `name`, valid between the two times."""
     root_key, middle_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    leaf_key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    leaf_key = _leaf_key()
     root_name, middle_name = _named("Imitated Root CA"), _named("Imitated Intermediate CA")
     root = _authority(root_name, root_key, root_name, root_key, None)
     middle = _authority(middle_name, middle_key, root_name, root_key, 0)
@@ -79,6 +79,12 @@ def make_chain(name: str = NAME, valid_from: datetime = VALID_FROM, valid_until:
     encoding = serialization.Encoding.PEM
     document = leaf.public_bytes(encoding) + middle.public_bytes(encoding)
     return Chain(root.public_bytes(encoding), document, leaf_key)
+
+
+@functools.cache
+def _leaf_key() -> rsa.RSAPrivateKey:
+    """One for a process: making an RSA key takes long, and what tells chains apart is who vouches for it."""
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
 
 
 def _authority(

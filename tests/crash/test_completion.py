@@ -39,8 +39,6 @@ from tests.databases import postgresql_url, sqlite_url
 CASES = [(point, "crash", "sqlite") for point in POINTS] + [
     ("claim.after", "crash", "postgresql"),
     ("send.after", "crash", "postgresql"),
-    ("settle.lost", "crash", "postgresql"),
-    ("send.before", "cancel", "sqlite"),
     ("send.after", "cancel", "sqlite"),
 ]
 
