@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from providers.callbacks import BODY_BYTES_MAX, CallbackRejected, CallbackSettings, Rejection, VerifiedEvent
 from providers.fields import UnreadableAnswer
-from providers.paypal.certificates import NAMES, ROOTS, Certificates, Signer, Untrusted, load_roots
+from providers.paypal.certificates import NAMES, Certificates, Signer, Untrusted, load_roots
 from providers.paypal.events import read_event
 from providers.paypal.times import parsed_us
 from providers.secret import Secret
@@ -92,7 +92,8 @@ def build_verifier(settings: CallbackSettings) -> PayPalCallbackVerifier:
     """A VerifierBuilder. Options: `roots_file`, in place of the bundled roots, and `certificate_origin`, a loopback
     address that certificates may come from as well; both are for an imitation of PayPal. Raises ValueError.
     """
-    roots = load_roots(Path(settings.options.get("roots_file", "") or ROOTS))
+    told = settings.options.get("roots_file", "")
+    roots = Path(told) if told else load_roots()
     names = dict(NAMES)
     origin = settings.options.get("certificate_origin", "")
     if origin:

@@ -72,12 +72,16 @@ class Signer:
 
 
 class Certificates:
-    """Verified signers by URL. `names` maps an allowed origin to the name to expect there."""
+    """Verified signers by URL. `names` maps an allowed origin to the name to expect there.
+
+    `roots` may be a file that comes to be only after us, as an imitation's does: it is read when it is first needed.
+    """
 
     def __init__(
-        self, roots: Sequence[x509.Certificate], *, names: Mapping[str, str] = NAMES, fetch: Fetch | None = None
+        self, roots: Sequence[x509.Certificate] | Path, *, names: Mapping[str, str] = NAMES, fetch: Fetch | None = None
     ) -> None:
-        self._roots = Store(list(roots))
+        self._roots = roots
+        self._store: Store | None = None
         self._names = names
         self._wires = _Wires()
         self._fetch = fetch or self._wires.fetch
@@ -147,7 +151,7 @@ class Certificates:
         if len(intermediates) >= CERTIFICATES_MAX:
             raise Untrusted("the chain is too long")
         at = datetime.fromtimestamp(now_s, UTC)
-        policy = PolicyBuilder().store(self._roots).time(at.replace(tzinfo=None))
+        policy = PolicyBuilder().store(self._trusted()).time(at.replace(tzinfo=None))
         name = self._names[origin]
         try:
             chain = policy.build_server_verifier(x509.DNSName(name)).verify(leaf, intermediates)
@@ -164,6 +168,15 @@ class Certificates:
             min(each.not_valid_after_utc for each in chain).timestamp(),
             "sandbox" not in name,
         )
+
+    def _trusted(self) -> Store:
+        if self._store is None:
+            try:
+                roots = load_roots(self._roots) if isinstance(self._roots, Path) else self._roots
+            except ValueError as error:
+                raise Unfetched(str(error)) from None
+            self._store = Store(list(roots))
+        return self._store
 
 
 class _Wires:

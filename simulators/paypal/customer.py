@@ -24,7 +24,7 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>Imitated PayPal</title>
 
 
 class CustomerPage:
-    """GET and POST /checkoutnow?token=<order>. A form answers with a redirect to the merchant, JSON with the order."""
+    """GET and POST /checkoutnow/<order>: a form answers with a redirect to the merchant, JSON with the order."""
 
     def __init__(self, imitation: Imitation) -> None:
         self._imitation = imitation
@@ -32,8 +32,8 @@ class CustomerPage:
     def routes(self) -> list[Route]:
         """Both routes."""
         return [
-            Route("/checkoutnow", self.show, methods=["GET"]),
-            Route("/checkoutnow", self.answer, methods=["POST"]),
+            Route("/checkoutnow/{id}", self.show, methods=["GET"]),
+            Route("/checkoutnow/{id}", self.answer, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
@@ -75,7 +75,7 @@ class CustomerPage:
         return sent(Answer(200, json.dumps(shown)))
 
     def _order(self, request: Request) -> Order:
-        return self._imitation.books.order(request.query_params.get("token", ""))
+        return self._imitation.books.order(request.path_params["id"])
 
     async def _told(self, request: Request) -> tuple[dict[str, str], bool]:
         body = await read_body(request, self._imitation.settings.bounds.body_bytes_max)

@@ -109,9 +109,9 @@ def _links(order: Order, url: str) -> list[Json]:
     own = f"{url}/v2/checkout/orders/{order.id}"
     links = [{"href": own, "rel": "self", "method": "GET"}]
     if order.status in ("CREATED", "PAYER_ACTION_REQUIRED"):
-        links.append({"href": f"{url}/checkoutnow?token={order.id}", "rel": "payer-action", "method": "GET"})
+        links.append({"href": f"{url}/checkoutnow/{order.id}?token={order.id}", "rel": "payer-action", "method": "GET"})
     if order.status == "APPROVED":
         verb = "capture" if order.intent == "CAPTURE" else "authorize"
-        links.append({"href": f"{url}/checkoutnow?token={order.id}", "rel": "approve", "method": "GET"})
+        links.append({"href": f"{url}/checkoutnow/{order.id}?token={order.id}", "rel": "approve", "method": "GET"})
         links.append({"href": f"{own}/{verb}", "rel": verb, "method": "POST"})
     return links

@@ -371,3 +371,14 @@ def with_crc(event: dict[str, Any], wanted: int) -> bytes:
         if chosen_all >> place & 1:
             base[start + place] = ord("b")
     return bytes(base)
+
+
+async def test_roots_that_come_to_be_later_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    """An imitation writes its root when it starts, maybe after the sidecar: until then it has to deliver again."""
+    served, path = Served(made_chain().document), tmp_path / "root.pem"
+    settings = CallbackSettings("paypal", "acc-1", (Secret(WEBHOOK_ID),))
+    subject = PayPalCallbackVerifier(settings, Certificates(path, fetch=served))
+    with pytest.raises(Unfetched):
+        await subject.verify(BODY, signed(), now_s=NOW_S)
+    path.write_bytes(made_chain().root)
+    assert (await subject.verify(BODY, signed(), now_s=NOW_S)).event_id == "WH-1"
