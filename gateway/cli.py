@@ -90,6 +90,7 @@ def webhooks(config: ConfigOption = None) -> None:
                 section.provider,
                 account_id,
                 tuple(Secret(secret.get_secret_value()) for secret in section.webhook_secrets),
+                options=section.options,
             )
             for account_id, section in settings.providers.items()
         )

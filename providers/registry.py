@@ -24,6 +24,7 @@ ENTRY_POINT_GROUP = "obol.providers"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "paypal": "providers.paypal.adapter:build",
         "sandbox": "providers.sandbox.adapter:build",
         "stripe": "providers.stripe.adapter:build",
     }

@@ -1,4 +1,4 @@
-"""The commands: create, confirm, capture, cancel, refund and sync, each one straight line to the engine.
+"""The commands: create, confirm, complete, capture, cancel, refund and sync, each one straight line to the engine.
 
 Every command: plan (which needs the payment as it stands), admit, claim, call, settle, reply. A refusal on the way
 first looks whether the key was used before, since a stored reply outranks it.
@@ -8,15 +8,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
+from gateway.app.admitting import admit, check_not_lost, check_room
 from gateway.app.clock import Clock
+from gateway.app.completing import completion_of
 from gateway.app.engine import Engine, FailsOver, NothingSent, Plan, not_sent
 from gateway.app.failover import Failover
 from gateway.app.identity import Identity, Wish, identity_of
 from gateway.app.learning import Learning
-from gateway.app.leaving import SYSTEM_KEY_PREFIX, failing_over, failover_key, is_of_failover, last_operation
+from gateway.app.leaving import SYSTEM_KEY_PREFIX, failover_key, last_operation
 from gateway.app.modes import Modes
 from gateway.app.patience import Patience
-from gateway.app.planning import plan_cancel, plan_capture, plan_confirm, plan_create, plan_create_again, plan_refund
+from gateway.app.planning import (
+    plan_cancel,
+    plan_capture,
+    plan_complete,
+    plan_confirm,
+    plan_create,
+    plan_create_again,
+    plan_refund,
+)
 from gateway.app.reading import Reading
 from gateway.app.replays import Reopen, Replays
 from gateway.app.replies import CommandReply
@@ -34,27 +46,27 @@ from gateway.app.restored import RESTORED, refusal_after_restore
 from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
-from gateway.domain.commands import EXCLUSIVE_KINDS, Caller, CommandKind
+from gateway.domain.commands import Caller, CommandKind
 from gateway.domain.errors import (
     Busy,
     Conflict,
     DeadlineTooShort,
-    Exhausted,
     InvalidRequest,
     NotFound,
     ObolError,
     Precondition,
     Reason,
-    Unavailable,
 )
 from gateway.domain.payments import Payment
-from gateway.domain.providers import Account, Accounts, Admission, AdmissionRefused
-from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX, Aggregate, Claimed, ClaimOutcome, Store
+from gateway.domain.providers import Account, Accounts
+from gateway.domain.storage import Aggregate, Claimed, ClaimOutcome, Store
 
 CLAIM_TRIES_MAX = 16
 HURRIED_WAIT_S = 0.1
 
 Planner = Callable[[Wish, Aggregate, Account, Identity], Plan]
+
+_log = structlog.get_logger(__name__)
 
 
 class Commands:
@@ -150,7 +162,31 @@ class Commands:
         """Ask the provider how the payment stands, and apply it. Raises NotFound, DeadlineTooShort, Unavailable."""
         check_id("payment_id", payment_id)
         self._check_deadline(deadline_s)
-        return await self._reading.sync(caller, payment_id)
+        synced = await self._reading.sync(caller, payment_id)
+        if not synced.completion_due:
+            return synced.payment
+        try:
+            await self.complete(caller.tenant_id, payment_id)
+        except ObolError as error:
+            # What was read stands; the completion is recovery's and the next event's to try again.
+            _log.warning("completion put off", payment_id=payment_id, reason=error.reason)
+        return await self._store.get_payment(caller.tenant_id, payment_id) or synced.payment
+
+    async def complete(self, tenant_id: str, payment_id: str) -> None:
+        """Complete what the payer has approved, in the gateway's own name; nothing where that is done or under way.
+
+        Raises ObolError where it provably was not sent: whoever saw that it is due comes again, under the same key.
+        """
+        base = await self._store.load(tenant_id, payment_id)
+        if base is None:
+            return
+        wish = completion_of(base, self._clock.now_us())
+        if wish is None:
+            return
+        try:
+            await self._run_on(wish, payment_id, plan_complete, None)
+        except Precondition as overtaken:
+            _log.info("completion not needed", payment_id=payment_id, reason=overtaken.reason)
 
     async def cancel_abandoned(self, tenant_id: str, payment_id: str) -> None:
         """Cancel a payment whose action nobody finished, in the gateway's own name; a refusal is recovery's to see."""
@@ -209,11 +245,11 @@ class Commands:
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
-                _check_not_lost(planned)
-                self._check_room(planned)
+                check_not_lost(planned)
+                check_room(planned)
                 self._check_deadline(patience.left_s())
                 self._modes.check(planned.account, new_payment=wish.kind is CommandKind.CREATE)
-                admission = await self._admit(planned.account, hurried=itinerary is not None and itinerary.has_more())
+                admission = await admit(planned.account, self._wait_s(itinerary))
             except ObolError as refusal:
                 if itinerary is not None and itinerary.refused(refusal):
                     continue
@@ -288,6 +324,11 @@ class Commands:
         )
         return planner(wish, base, self._account_of(base), identity)
 
+    def _wait_s(self, itinerary: Itinerary | None) -> float:
+        wait_s = self._settings.admission_wait_s
+        # Where another account would be asked next, little is waited for this one.
+        return min(wait_s, HURRIED_WAIT_S) if itinerary is not None and itinerary.has_more() else wait_s
+
     def _account_of(self, base: Aggregate) -> Account:
         account = self._accounts.get(base.payment.account_id)
         if account is None:
@@ -302,66 +343,6 @@ class Commands:
                 "at least; nothing was sent, repeat the call with a longer deadline",
                 safe_to_retry=True,
             )
-
-    def _check_room(self, planned: Plan) -> None:
-        if planned.base is None:
-            return
-        payment = planned.base.payment
-        if failing_over(payment) and not is_of_failover(planned.command):
-            raise Busy(
-                Reason.PAYMENT_BUSY,
-                "the payment is on its way to another provider after a decline; repeat the call",
-                safe_to_retry=True,
-                retry_after_s=1.0,
-                details={"payment_id": payment.payment_id},
-            )
-        if planned.operation.kind in EXCLUSIVE_KINDS and payment.busy_command_id is not None:
-            raise Busy(
-                Reason.PAYMENT_BUSY,
-                "another confirm, capture or cancel of this payment is under way; repeat the call",
-                safe_to_retry=True,
-                retry_after_s=1.0,
-                details={"payment_id": payment.payment_id, "command_id": payment.busy_command_id},
-            )
-        if len(planned.base.commands) >= COMMANDS_PER_PAYMENT_MAX:
-            raise Precondition(
-                Reason.PAYMENT_FULL,
-                f"a payment takes at most {COMMANDS_PER_PAYMENT_MAX} commands, and this one has had them",
-                details={"payment_id": payment.payment_id},
-            )
-
-    async def _admit(self, account: Account, *, hurried: bool = False) -> Admission:
-        """`hurried`: another account would be asked next, so that little is waited for this one."""
-        wait_s = self._settings.admission_wait_s
-        try:
-            return await account.admit(wait_s=min(wait_s, HURRIED_WAIT_S) if hurried else wait_s)
-        except AdmissionRefused as refused:
-            details = {"provider": account.provider, "account_id": account.account_id}
-            if refused.saturated:
-                raise Exhausted(
-                    Reason.PROVIDER_BUSY,
-                    f"account {account.account_id} has all the calls in flight that it may have; nothing was sent",
-                    safe_to_retry=True,
-                    retry_after_s=refused.retry_after_s,
-                    details=details,
-                ) from refused
-            raise Unavailable(
-                Reason.PROVIDER_UNAVAILABLE,
-                f"account {account.account_id} is failing and is given a pause; nothing was sent",
-                safe_to_retry=True,
-                retry_after_s=refused.retry_after_s,
-                details=details,
-            ) from refused
-
-
-def _check_not_lost(planned: Plan) -> None:
-    """Refuse what the provider's books show done and this database has no command of: a restore has lost it."""
-    if planned.base is None or planned.reopen:
-        return
-    facts, operation_id = planned.base.payment.facts, planned.operation.operation_id
-    named = (*(m.operation_id for m in facts.movements), *(a.operation_id for a in facts.attempts))
-    if operation_id in named:
-        raise refusal_after_restore(planned, ClaimOutcome.LOST_IN_RESTORE)
 
 
 def no_payment(payment_id: str) -> NotFound:

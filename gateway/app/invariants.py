@@ -310,6 +310,9 @@ def _moves_money(dossier: Dossier, operation: Operation) -> bool:
     terms = dossier.payment.terms
     if operation.kind is CommandKind.CREATE:
         return terms.confirmation_method is ConfirmationMethod.AUTOMATIC
+    if operation.kind is CommandKind.COMPLETE:
+        # What it moves is booked under the create that it completes.
+        return False
     if operation.kind is CommandKind.CANCEL:
         return terms.capture_method is CaptureMethod.MANUAL and dossier.payment.sums.authorized_minor > 0
     return True

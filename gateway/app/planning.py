@@ -17,6 +17,8 @@ from gateway.domain.providers import (
     Account,
     Cancels,
     Captures,
+    Completes,
+    Confirms,
     OperationReference,
     ProviderAdapter,
     Refunds,
@@ -92,8 +94,8 @@ def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: 
     confirmable = (PaymentState.CREATED, PaymentState.FAILED, PaymentState.REQUIRES_ACTION)
     if payment.state not in confirmable or payment.provider_payment_id is None:
         raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "confirmed")
-    if not isinstance(account.adapter, TakesPayments):
-        raise missing(account, "payments")
+    if not isinstance(account.adapter, Confirms):
+        raise missing(account, "confirmation")
     prepared = account.adapter.prepare_confirm(
         _reference(wish, identity, account),
         payment,
@@ -152,6 +154,19 @@ def plan_cancel(wish: Wish, request: CancelPayment, base: Aggregate, account: Ac
     if not isinstance(account.adapter, Cancels):
         raise missing(account, "cancellation")
     prepared = account.adapter.prepare_cancel(_reference(wish, identity, account), payment, reason=request.reason)
+    terms = payment.terms
+    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
+    return _on(base, wish, identity, account, operation, exclusive=True)
+
+
+def plan_complete(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
+    """The completion of what the payer has approved. Raises Precondition(PAYMENT_NOT_CONFIRMABLE)."""
+    payment = base.payment
+    if payment.state is not PaymentState.REQUIRES_ACTION or payment.provider_payment_id is None:
+        raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "completed")
+    if not isinstance(account.adapter, Completes):
+        raise missing(account, "completion")
+    prepared = account.adapter.prepare_complete(_reference(wish, identity, account), payment)
     terms = payment.terms
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
     return _on(base, wish, identity, account, operation, exclusive=True)

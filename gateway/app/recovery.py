@@ -10,7 +10,7 @@ Every process runs it. It takes due operations by lease, asks the provider for i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -28,10 +28,14 @@ from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import MISMATCH, NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
 from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.errors import ObolError, Sent, Unavailable
+from gateway.domain.movements import Closure, Facts, ProviderObject
 from gateway.domain.observations import Source
 from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Found, Snapshot, Unreadable
 from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
+
+Complete = Callable[[str, str], Awaitable[None]]
+"""`Commands.complete`: of a tenant's payment that the payer has approved."""
 
 FAILURE_LENGTH_MAX = 500
 TOLD_PATIENCE = 5
@@ -73,6 +77,7 @@ class Recovery:
         telemetry: Telemetry,
         settings: EngineSettings,
         modes: Modes,
+        complete: Complete,
     ) -> None:
         self._modes = modes
         self._store = store
@@ -82,6 +87,7 @@ class Recovery:
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
+        self._complete = complete
         self._places = Places(settings.recovery_concurrency)
 
     async def run_once(self) -> int:
@@ -137,7 +143,13 @@ class Recovery:
         lookup = await self._reading.look(account, operation.payment_id, provider_payment_id)
         match lookup:
             case Found(snapshot=snapshot):
-                return await self._found(case, snapshot)
+                recovered = await self._found(case, snapshot)
+                is_current = payment.account_id == operation.account_id
+                if snapshot.completion_due and is_current and not mismatch(operation, payment.terms, snapshot):
+                    await self._complete(operation.tenant_id, operation.payment_id)
+                return recovered
+            case Absent() if provider_payment_id and self._has_lapsed(case):
+                return await self._lapsed(case, provider_payment_id)
             case Absent() if provider_payment_id:
                 # The object was there: that it is gone says something of the account, and nothing of this write.
                 return await self._contradicted(case, f"{MISMATCH}the provider does not know its own object any more")
@@ -173,6 +185,29 @@ class Recovery:
         return await self._settle(
             case, self._unresolved(operation, verdict), Recovered.RESOLVED if concluded else Recovered.WAITING
         )
+
+    def _has_lapsed(self, case: _Case) -> bool:
+        """Whether the provider may have dropped an object that nobody paid: no write of ours can have moved money.
+
+        Only a completion of ours takes money there. None was sent that is not known to have been refused, so that the
+        absence, which proves nothing of other objects, hides nothing here.
+        """
+        kept_s = case.account.adapter.capabilities.unpaid_kept_s
+        completions = {o.state for o in case.aggregate.operations if o.kind is CommandKind.COMPLETE}
+        return (
+            kept_s is not None
+            and case.operation.state is CommandState.REQUIRES_ACTION
+            and case.begun_us - case.operation.claimed_time_us > kept_s * 1_000_000
+            and completions <= {CommandState.FAILED, CommandState.NOT_SENT}
+            and not case.aggregate.payment.facts.movements
+        )
+
+    async def _lapsed(self, case: _Case, provider_payment_id: str) -> Recovered:
+        operation, terms = case.operation, case.aggregate.payment.terms
+        gone = Facts(objects=(ProviderObject(operation.account_id, provider_payment_id, Closure.EXPIRED),))
+        snapshot = Snapshot(operation.account_id, provider_payment_id, terms.amount_minor, terms.currency, gone)
+        verdict = Verdict(operation.state, operation.sent, failure="dropped by the provider, unpaid", snapshot=snapshot)
+        return await self._settle(case, self._unresolved(operation, verdict), Recovered.RESOLVED)
 
     async def _contradicted(self, case: _Case, failure: str) -> Recovered:
         """Stay as it is and tell a person, once: as long as the same is seen, a look writes no version."""

@@ -139,10 +139,22 @@ class RefundPayment:
         _check_text("reason", self.reason, REFERENCE_CHARACTERS_MAX)
 
 
+@dataclass(frozen=True, slots=True)
+class CompletePayment:
+    """What the gateway asks of itself once the payer has approved, where the provider leaves completing to us."""
+
+    idempotency_key: str
+    payment_id: str
+
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
+        check_id("payment_id", self.payment_id)
+
+
 _SINCE_THEN = frozenset({"payer_country"})
 """Fields that came after the first release: unset, they leave the hash of a request as that release made it."""
 
-CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment | RefundPayment
+CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment | RefundPayment | CompletePayment
 
 
 def request_hash(request: CommandRequest) -> bytes:

@@ -77,9 +77,12 @@ class Runtime:
         self.queries = Queries(store)
         self.observing = Observing(store, settings)
         self.callbacks = Callbacks(store, accounts, telemetry, clock)
-        self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings, self.modes)
+        complete = self.commands.complete
+        self.recovery = Recovery(
+            store, accounts, self.engine, learning, reading, telemetry, settings, self.modes, complete
+        )
         hearing = Hearing(store, accounts, reading, settings, clock)
-        self.applier = Applier(store, hearing, learning, telemetry, settings)
+        self.applier = Applier(store, hearing, learning, telemetry, settings, complete)
         self.inbox = Inbox(store, self.applier, hearing, learning, settings)
         self.oversight = Oversight(store, accounts, settings)
         self.resolving = Resolving(store, accounts, reading, learning, settings)

@@ -133,6 +133,25 @@ def verdict_of_facts(
                 view.closure is Closure.CANCELLED and _is_object_of(operation, view) for view in facts.objects
             )
             return (CommandState.SUCCEEDED, None) if live and cancelled else None
+        case CommandKind.COMPLETE:
+            return _completion_verdict(operation, facts)
+
+
+def _completion_verdict(operation: Operation, facts: Facts) -> tuple[CommandState, Decline | None] | None:
+    """What the object that it completes says: its money is booked under the create, so the attempt speaks for both.
+
+    As with a closure, of a completion under way alone: a later one's success is no success of one that was declined.
+    """
+    of_object = (operation.account_id, operation.provider_payment_id)
+    attempts = [a for a in facts.attempts if (a.account_id, a.provider_payment_id) == of_object]
+    if operation.state not in LIVE_COMMAND_STATES or not attempts:
+        return None
+    last = max(attempts, key=lambda attempt: attempt.ordinal)
+    if last.status in (AttemptStatus.SUCCEEDED, AttemptStatus.PENDING):
+        return CommandState.SUCCEEDED, None
+    if last.status is AttemptStatus.FAILED:
+        return CommandState.FAILED, last.decline or Decline(DeclineReason.UNMAPPED)
+    return (CommandState.FAILED, SUPERSEDED) if _is_superseded(last, facts) else None
 
 
 def _is_object_of(operation: Operation, view: ProviderObject) -> bool:

@@ -23,6 +23,9 @@ class Capabilities:
     `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
     Where it is False, or there is no lookup, absence concludes nothing. `key_window_s`: for how long the provider
     documents to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
+    `finds_by_reference`: there is such a lookup; without one an object whose id was lost is found by its events alone.
+    `unpaid_kept_s`: an object that waits for its payer, and is completed by us alone, may be gone after so long, where
+    the provider drops such ones; None where it keeps them.
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -38,6 +41,8 @@ class Capabilities:
     absence_is_consistent: bool
     flight_s_max: int
     amount_minor_max: int | None = None
+    finds_by_reference: bool = True
+    unpaid_kept_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Snapshot:
     object's own. `payment_id`, `tenant_id`, `operation_id` (of the create) and `order_reference` are ours from its
     metadata, empty where it has none. `unmapped` names every value that the mapping table did not know: with any, the
     outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as the movement's reason.
+    `completion_due`: the payer has done their part, and the provider waits for us to complete the payment
+    (`Completes`).
     """
 
     account_id: str
@@ -95,6 +102,7 @@ class Snapshot:
     risk: RiskSignal | None = None
     operation_id: str = ""
     order_reference: str = ""
+    completion_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +225,25 @@ class ProviderAdapter(Protocol):
 
 @runtime_checkable
 class TakesPayments(Protocol):
-    """Creates and confirms payments."""
+    """Creates payments."""
 
     def prepare_create(self, reference: OperationReference, terms: PaymentTerms) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Confirms a payment that was created without, or whose last try failed."""
 
     def prepare_confirm(
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Completes a payment that its payer has approved, where the provider leaves that to us (`completion_due`)."""
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest: ...
 
 
 @runtime_checkable
@@ -301,24 +321,6 @@ class ListsPayments(Protocol):
     async def list_payments(
         self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float
     ) -> tuple[Sequence[Snapshot], str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SetupCheck:
-    """One thing about an account's set-up at its provider, as it is seen; `problem` is what to mend, "" for nothing."""
-
-    subject: str
-    seen: str
-    problem: str = ""
-
-
-@runtime_checkable
-class ChecksSetup(Protocol):
-    """Can say whether an account is set up at its provider as the gateway needs it. Reads only."""
-
-    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
-        """Credentials, version, and that callbacks come to `callback_path` of some address. Raises nothing."""
-        ...
 
 
 class AdmissionRefused(Exception):

@@ -16,6 +16,7 @@ import pytest
 CAPABILITIES = (
     "Adapter",
     "TakesPayments",
+    "Confirms",
     "Captures",
     "Cancels",
     "Refunds",

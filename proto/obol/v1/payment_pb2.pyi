@@ -183,6 +183,8 @@ class _CommandKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommandKi
     """CancelPayment, by a caller, or by the gateway: for an abandoned action, and where a failover leaves an account."""
     COMMAND_KIND_REFUND: _CommandKind.ValueType  # 5
     """RefundPayment."""
+    COMMAND_KIND_COMPLETE: _CommandKind.ValueType  # 6
+    """By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
 
 class CommandKind(_CommandKind, metaclass=_CommandKindEnumTypeWrapper):
     """What a command does."""
@@ -199,6 +201,8 @@ COMMAND_KIND_CANCEL: CommandKind.ValueType  # 4
 """CancelPayment, by a caller, or by the gateway: for an abandoned action, and where a failover leaves an account."""
 COMMAND_KIND_REFUND: CommandKind.ValueType  # 5
 """RefundPayment."""
+COMMAND_KIND_COMPLETE: CommandKind.ValueType  # 6
+"""By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
 Global___CommandKind: _TypeAlias = CommandKind  # noqa: Y015
 
 class _DisputeState:

@@ -12,12 +12,20 @@ from gateway.app.failover import plan_next_step
 from gateway.app.identity import Wish, identity_of
 from gateway.app.learning import aggregate_after
 from gateway.app.leaving import last_operation
-from gateway.app.planning import plan_cancel, plan_capture, plan_confirm, plan_create, plan_refund
+from gateway.app.planning import (
+    plan_cancel,
+    plan_capture,
+    plan_complete,
+    plan_confirm,
+    plan_create,
+    plan_refund,
+)
 from gateway.app.replies import CommandView
 from gateway.app.requests import (
     CancelPayment,
     CapturePayment,
     CommandRequest,
+    CompletePayment,
     ConfirmPayment,
     CreatePayment,
     RefundPayment,
@@ -94,6 +102,9 @@ class PaperAdapter:
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest:
         return _prepared(reference, "/confirm", payment.terms.amount_minor)
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest:
+        return _prepared(reference, "/complete", payment.terms.amount_minor)
 
     def prepare_capture(
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
@@ -196,6 +207,10 @@ class Desk:
                 refund = RefundPayment(**named, **amount)
                 wish = wish_of(kind, refund)
                 return plan_refund(wish, refund, base, account, identity_of(wish, payment_id))
+            case CommandKind.COMPLETE:
+                complete = CompletePayment(**named)
+                wish = wish_of(kind, complete)
+                return plan_complete(wish, base, account, identity_of(wish, payment_id))
             case CommandKind.CREATE:
                 raise AssertionError("a payment is created once")
 
