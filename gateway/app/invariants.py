@@ -184,7 +184,10 @@ def _rows_of(dossier: Dossier) -> Iterator[tuple[tuple[Entity, str], str]]:
 def _callbacks(dossier: Dossier) -> _Found:
     told = _contradictions_told(dossier)
     applied = Counter(
-        e.causation_id for e in dossier.history if e.causation_id.startswith("cbk_") and e.version not in told
+        e.causation_id
+        for e in dossier.history
+        # One that brings about a completion is applied by that; each look on the way may teach something.
+        if e.causation_id.startswith("cbk_") and "/" not in e.causation_id and e.version not in told
     )
     for callback_id, times in applied.items():
         if times > 1:
