@@ -1,16 +1,18 @@
 """A completion that dies, or is cancelled, at any point: the approved order is captured once, and everybody is told.
 
-Who completes is nobody's call: an event, recovery or a sync. Here a sync is what is interrupted, and another process's
-recovery is what comes after it.
+Who completes is nobody's call: an event, recovery or a sync. Here a completion is what is interrupted, by itself or on
+an event's way to being applied, and what comes after it is another process.
 """
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from gateway.app.callbacks import Delivery
 from gateway.app.requests import CreatePayment
 from gateway.domain.commands import CommandKind
 from gateway.domain.errors import ObolError
@@ -29,9 +31,11 @@ from tests.crash.rig import (
     Interruption,
     SimulatedCrash,
     caller_of,
+    change,
     effects_of,
     outlive_leases,
     resolve,
+    rows,
     runtime_on,
 )
 from tests.databases import postgresql_url, sqlite_url
@@ -105,6 +109,55 @@ async def test_a_completion_interrupted_anywhere_captures_once(
     report = await verify(url, effect_log=log, healed=True)
     assert report.violations == []
     assert report.unresolved == 0
+
+
+EVENT_POINTS = ("claim.before", "claim.after", "send.after", "change_callback.before", "change_callback.lost")
+
+
+@pytest.mark.parametrize("point", EVENT_POINTS)
+async def test_an_event_is_applied_once_its_payment_is_completed(point: str, tmp_path: Path) -> None:
+    """Its process dies on the way: it is not APPLIED, and the next one completes under the same key."""
+    url, log, caller = sqlite_url(tmp_path), tmp_path / "paypal" / "effects.jsonl", caller_of("event")
+    async with running(PayPalSettings(data_dir=tmp_path / "paypal", port=0)) as paypal_url:
+        store, accounts = await open_store(url), accounts_at(paypal_url)
+        survivor = runtime_on(store, accounts)
+        reply = await survivor.commands.create(caller, CreatePayment("it", 1_000, "EUR"), 10)
+        payment = pb.CreatePaymentResponse.FromString(reply.body).payment
+        await approved(payment.next_action.redirect_url)
+        made = await store.load(caller.tenant_id, payment.payment_id)
+        assert made is not None
+        event_type, order_id = "CHECKOUT.ORDER.APPROVED", made.payment.provider_payment_id
+        body = json.dumps({"id": "WH-1", "event_type": event_type, "resource": {"id": order_id}}).encode()
+        await survivor.callbacks.deliver(caller, Delivery("paypal", ACCOUNT, "WH-1", event_type, body, {}, 0))
+
+        stop = Interruption(point, crash=True)
+        with suppress(SimulatedCrash):
+            await runtime_on(store, accounts, stop).applier.run_once()
+        assert stop.reached.is_set(), f"never came to {point}"
+        if not point.endswith(".lost"):
+            ((state, note),) = await rows(url, "SELECT state, note FROM callbacks")
+            assert (state, note) == ("RECEIVED", "")
+
+        for _ in range(2):
+            await outlive_leases(url)
+            await change(url, "UPDATE callbacks SET next_attempt_us = 1 WHERE state = 'WAITING'")
+            await survivor.applier.run_once()
+            await resolve(survivor)
+        ((state,),) = await rows(url, "SELECT state FROM callbacks")
+        assert state == "APPLIED"
+        done = await store.load(caller.tenant_id, payment.payment_id)
+        assert done is not None
+        assert done.payment.state is PaymentState.CAPTURED
+        assert effects_of(log, "event") == ["capture"]
+        completions = [each for each in done.commands if each.kind is CommandKind.COMPLETE]
+        assert [(each.idempotency_key, each.state) for each in completions] == [
+            (f"system:complete:{payment.payment_id}:1", CommandState.SUCCEEDED)
+        ]
+        await survivor.drain(5)
+        await store.close()
+        await accounts.close()
+    report = await verify(url, effect_log=log, healed=True)
+    assert report.violations == []
 
 
 async def approved(link: str) -> None:
