@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # What is ours to check: as much of it as exists.
 PACKAGES := $(wildcard gateway providers store webhook_http simulators)
-CODE     := $(PACKAGES) $(wildcard tests bench proto/obol proto/generate.py)
+CODE     := $(PACKAGES) $(wildcard kit tests bench proto/obol proto/generate.py)
 IMAGE    := proto/released.binpb
 
 # Arguments that a person may set.
@@ -22,6 +22,7 @@ STORE   ?= sqlite
 SEED    ?= 1
 REQUESTS ?= 20000
 UPGRADE ?=
+NAME    ?=
 
 .PHONY: help
 help:  ## list the targets
@@ -79,8 +80,8 @@ test: dev  ## every test but those that talk to a real provider
 	$(BIN)/pytest -n $(WORKERS) -m "not live" $(ARGS) tests
 
 .PHONY: conformance
-conformance: dev  ## the suite that every provider adapter passes
-	$(BIN)/pytest -m "not live" $(ARGS) tests/conformance
+conformance: dev  ## the suite that every provider adapter passes, as a table
+	$(BIN)/python -m pytest -p tests.conformance.reporting -m "not live" $(ARGS) tests/conformance
 
 .PHONY: torture
 torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgresql) with SEED, then check the invariants
@@ -95,6 +96,10 @@ bench: dev  ## measure what a payment costs, and against which floor
 	$(BIN)/python -m bench $(ARGS)
 
 ## ---- change
+
+.PHONY: new-provider
+new-provider: dev  ## begin an adapter: make new-provider NAME=adyen (docs/providers.md)
+	$(BIN)/python -m kit $(NAME)
 
 .PHONY: format
 format: dev  ## put the code into the house's format

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from sqlalchemy import BigInteger, Boolean, Integer, LargeBinary, Table
 
 from bench.requests import TENANT
-from store.rows import stored_bytes
 from store.tables import metadata
+from store.values import stored_bytes
 
 SPAN_S = 6 * 24 * 3600
 """Clones are spread over the six days before the template: no idempotency key is past its window."""

@@ -90,6 +90,7 @@ def webhooks(config: ConfigOption = None) -> None:
                 section.provider,
                 account_id,
                 tuple(Secret(secret.get_secret_value()) for secret in section.webhook_secrets),
+                options=section.options,
             )
             for account_id, section in settings.providers.items()
         )
@@ -238,10 +239,10 @@ def check(config: ConfigOption = None) -> None:
         for name, value in _flat(effective(settings)):
             print(f"{name} = {value}")
         _address(settings)
-        from gateway.main import accounts_settings, sealing_of
+        from gateway.main import accounts_settings, check_routing, sealing_of
         from providers.registry import build_accounts
 
-        build_accounts(accounts_settings(settings))
+        check_routing(settings, build_accounts(accounts_settings(settings)))
         sealing_of(settings)
 
 

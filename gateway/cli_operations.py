@@ -212,7 +212,7 @@ def audit(
 
 @providers_app.command("list")
 def list_providers(gateway: Gateway = "", actor: Actor = "", as_json: AsJson = False, config: Config = None) -> None:
-    """List the configured accounts with what they can do and how their breakers stand.
+    """List the configured accounts with what they can do, how their breakers stand and what may be sent.
 
     Example: obol providers list --json
     """
@@ -221,6 +221,28 @@ def list_providers(gateway: Gateway = "", actor: Actor = "", as_json: AsJson = F
 
         accounts = client.list_providers(ops.ListProvidersRequest()).accounts
         _show("accounts", list(accounts), False, as_json=as_json)
+
+
+@providers_app.command("mode")
+def set_provider_mode(
+    account: Annotated[str, typer.Argument(help="The configured account.")],
+    to: Annotated[str, typer.Argument(metavar="MODE", help="active, draining or maintenance.")],
+    reason: Annotated[str, typer.Option(help="Why; the audit keeps it.")],
+    gateway: Gateway = "",
+    actor: Actor = "",
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Set what may be sent to an account: draining takes no new payment, maintenance sends nothing.
+
+    Example: obol providers mode acct_main draining --reason "moving to the new contract"
+    """
+    with _asking(config, gateway, actor) as client:
+        from obol.v1 import operations_pb2 as ops
+
+        mode = _named(ops.ProviderMode, "PROVIDER_MODE_", to, "MODE")
+        response = client.set_provider_mode(ops.SetProviderModeRequest(account_id=account, mode=mode, reason=reason))
+        _show_one("mode", response, as_json=as_json)
 
 
 @contextmanager

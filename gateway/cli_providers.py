@@ -3,7 +3,7 @@
 import asyncio
 
 from gateway.config import Settings
-from gateway.domain.providers import ChecksSetup, SetupCheck
+from gateway.domain.setup_checks import ChecksSetup, SetupCheck
 from gateway.main import accounts_settings
 from providers.account import ProviderAccount
 from providers.registry import build_accounts

@@ -111,15 +111,16 @@ def _record(record: ops.AuditRecord) -> tuple[str, ...]:
 
 def _account(account: ops.ProviderAccount) -> tuple[str, ...]:
     health = ops.ProviderHealth.Name(account.health).removeprefix("PROVIDER_HEALTH_")
+    mode = ops.ProviderMode.Name(account.mode).removeprefix("PROVIDER_MODE_")
     able = ", ".join(account.capabilities)
-    return (account.account_id, account.provider, health, f"{len(account.currencies)} currencies", able)
+    return (account.account_id, account.provider, health, mode, f"{len(account.currencies)} currencies", able)
 
 
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
     "items": (("age", "what", "tenant", "command, payment", "amount", "account", "seen"), _item),
     "callbacks": (("received", "state", "account", "event", "callback", "payment", "note"), _callback),
     "records": (("time", "actor", "action", "tenant", "about", "result"), _record),
-    "accounts": (("account", "provider", "breaker", "takes", "can do"), _account),
+    "accounts": (("account", "provider", "breaker", "mode", "takes", "can do"), _account),
 }
 
 
@@ -157,6 +158,12 @@ def _print_replay(console: Console, response: ops.ReplayCallbackResponse, *, dry
         console.print(shown(f"  observation {kind} {seen.observation_id}".rstrip()))
 
 
+def _print_mode(console: Console, response: ops.SetProviderModeResponse) -> None:
+    account = response.account
+    mode = ops.ProviderMode.Name(account.mode).removeprefix("PROVIDER_MODE_")
+    console.print(shown(f"{account.account_id} is {mode}: {account.mode_reason}"))
+
+
 def _print_timeline(console: Console, response: ops.ExplainPaymentResponse, *, details: bool) -> None:
     payment = response.payment
     state = payment_pb2.PaymentState.Name(payment.state).removeprefix("PAYMENT_STATE_")
@@ -182,6 +189,7 @@ _ANSWERS: dict[str, Callable[..., None]] = {
     "resolution": _print_resolution,
     "replay": _print_replay,
     "timeline": _print_timeline,
+    "mode": _print_mode,
 }
 
 

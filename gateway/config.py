@@ -10,17 +10,14 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -33,6 +30,18 @@ from pydantic_settings import (
 )
 
 from gateway.app.settings import EngineSettings, EventSettings, ReconciliationSettings
+from gateway.config_routing import RoutingSection, RuleSection
+from gateway.config_sections import (
+    DatabaseSection,
+    DrainSection,
+    GrpcSection,
+    LogsSection,
+    MetricsSection,
+    ProviderSection,
+    SecretsSection,
+    WebhooksSection,
+)
+from gateway.domain.routing import RoutingRule, problems_of
 
 ENV_PREFIX = "OBOL_"
 ENV_NESTING = "__"
@@ -40,112 +49,9 @@ CONFIG_FILE_ENV = "OBOL_CONFIG"
 CONFIG_FILE_DEFAULT = Path("obol.toml")
 CONFIG_BYTES_MAX = 1024 * 1024
 
-DATABASE_SCHEMES = ("sqlite+aiosqlite:///", "postgresql+asyncpg://")
 DATABASE_FILE = "obol.db"
 SANDBOX_ACCOUNT = "acct_main"
 SANDBOX_URL = "http://127.0.0.1:8080"
-
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-
-
-class Section(BaseModel):
-    """A table of the file. Unknown names are refused, values are not changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class DatabaseSection(Section):
-    """`url` may hold a password. Unset: SQLite, in the file `obol.db` of `data_dir`."""
-
-    url: SecretStr | None = Field(
-        default=None,
-        description="sqlite+aiosqlite:///FILE or postgresql+asyncpg://USER@HOST/DATABASE; unset for SQLite in data_dir",
-    )
-    pool_max: int = Field(default=10, ge=1, le=200, description="connections of one process, 1 to 200")
-
-    @field_validator("url")
-    @classmethod
-    def _has_a_store(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None and not url.get_secret_value().startswith(DATABASE_SCHEMES):
-            raise ValueError("there is no store for such a URL")
-        return url
-
-
-class GrpcSection(Section):
-    """Where callers connect, and how many. Workers above 1 need PostgreSQL."""
-
-    host: str = Field(default="127.0.0.1", description="a loopback address; a public one is refused")
-    port: Port = Field(default=50_051, description="0 to 65535; 0 takes a free one")
-    unix_socket: Path | None = Field(default=None, description="path of a Unix socket, in place of host and port")
-    workers: int = Field(default=1, ge=1, le=64, description="processes, 1 to 64")
-    calls_max: Count = Field(default=1_000, description="calls under way at a time, in each process")
-    streams_max: Count = Field(default=200, description="watching streams at a time, in each process")
-    connection_age_s: Seconds | None = Field(default=None, description="seconds until a connection is renewed")
-
-
-class WebhooksSection(Section):
-    """The sidecar that providers call."""
-
-    host: str = Field(default="127.0.0.1", description="an address of this machine")
-    port: Port = Field(default=8_090, description="0 to 65535; 0 takes a free one")
-    gateway: str = Field(default="", description="gRPC target of the gateway; empty for the address of [grpc]")
-
-
-class MetricsSection(Section):
-    """The Prometheus exposition. Worker i of several listens at `port` + i."""
-
-    enabled: bool = Field(default=True, description="true or false")
-    host: str = Field(default="127.0.0.1", description="an address of this machine")
-    port: Port = Field(default=9_464, description="0 to 65535; 0 takes a free one")
-
-
-class LogsSection(Section):
-    """What is logged, and in which shape."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="how much")
-    format: Literal["json", "console"] = Field(default="json", description="for machines or for people")
-
-
-class DrainSection(Section):
-    """How a process ends: it says so for `announce_s`, then takes no more calls, then waits at most `grace_s`."""
-
-    announce_s: float = Field(default=0.0, ge=0, le=300, description="seconds in which load balancers notice")
-    grace_s: Seconds = Field(default=30.0, description="seconds for calls under way, and again for provider calls")
-
-
-class SecretsSection(Section):
-    """What client secrets are sealed with in the database. Unset on SQLite: a key of its own, in a file beside it."""
-
-    sealing_keys: tuple[SecretStr, ...] = Field(
-        default=(),
-        max_length=8,
-        description="ID:BASE64 of 32 bytes each; the first seals, all open. PostgreSQL keeps no secret without one",
-    )
-
-
-class ProviderSection(Section):
-    """One account at one provider; its name in the file is the account id."""
-
-    provider: str = Field(
-        min_length=1, max_length=63, description="the provider's kind, such as stripe; left out, the account's own name"
-    )
-    base_url: str = Field(
-        default="", max_length=2_048, description="https://..., or http:// on loopback; empty for the provider's own"
-    )
-    api_key: SecretStr = Field(description="the credential that the gateway calls with")
-    webhook_secrets: tuple[SecretStr, ...] = Field(
-        default=(), max_length=4, description="what callbacks are signed with; two while one is replaced"
-    )
-    merchant_id: str = Field(default="", max_length=255, description="the provider's own id of the account")
-    default: bool = Field(default=False, description="whether it is its provider's default")
-    connections_max: Count = Field(default=64, description="HTTP connections at a time")
-    calls_max: Count = Field(default=64, description="calls at a time")
-    waiting_max: Count = Field(default=256, description="callers that may wait for a call")
-    failures_max: Count = Field(default=5, description="failures in a row that open the breaker")
-    open_s: Seconds = Field(default=15.0, description="seconds that an open breaker stays open")
-    options: dict[str, str] = Field(default_factory=dict, description="the provider's own options")
 
 
 def _sandbox() -> dict[str, ProviderSection]:
@@ -204,6 +110,7 @@ class Settings(BaseSettings):
     drain: DrainSection = Field(default_factory=DrainSection)
     secrets: SecretsSection = Field(default_factory=SecretsSection)
     providers: Annotated[dict[str, ProviderSection], BeforeValidator(_named_by_kind)] = Field(default_factory=_sandbox)
+    routing: RoutingSection = Field(default_factory=RoutingSection)
     engine: Annotated[EngineSettings, _known_names(EngineSettings)] = Field(default_factory=EngineSettings)
     reconciliation: Annotated[ReconciliationSettings, _known_names(ReconciliationSettings)] = Field(
         default_factory=ReconciliationSettings
@@ -218,7 +125,15 @@ class Settings(BaseSettings):
             raise ValueError("grpc.workers: SQLite has one writing process; set it to 1, or database.url to PostgreSQL")
         if self.grpc.workers > 1 and self.grpc.unix_socket is not None:
             raise ValueError("grpc.workers: workers share a TCP port, not a Unix socket; unset grpc.unix_socket")
+        wrong = list(problems_of(self.routing_rules, frozenset(self.providers)))
+        if wrong:
+            raise ValueError("\n".join(wrong))
         return self
+
+    @property
+    def routing_rules(self) -> tuple[RoutingRule, ...]:
+        """The rules, as the domain has them."""
+        return tuple(section.rule() for section in self.routing.rules)
 
     @property
     def database_url(self) -> SecretStr:
@@ -307,7 +222,11 @@ def load_settings(config: Path | None = None, options: Mapping[str, Any] | None 
     try:
         settings = FromSources()
     except ValidationError as error:
-        problems += [_problem(each["loc"], each["msg"], sources) for each in error.errors(include_input=False)]
+        problems += [
+            _problem(each["loc"], message, sources)
+            for each in error.errors(include_input=False)
+            for message in each["msg"].splitlines()
+        ]
     except SettingsError as error:
         # Its text names the field and the source, never the value.
         problems.append(f"{error}: lists and tables are JSON in the environment")
@@ -365,7 +284,7 @@ def _problem(location: tuple[int | str, ...], message: str, sources: _Sources) -
     if not path:
         # Of the whole: the message names its setting itself.
         name, _, rest = text.partition(": ")
-        return f"{name} (from {sources.of(tuple(name.split('.')))}): {rest}"
+        return f"{name} (from {sources.of(tuple(name.partition('[')[0].split('.')))}): {rest}"
     wanted = _description(path)
     mend = f"; it is {wanted}" if wanted else "; remove it, or mend its spelling" if "extra" in text.lower() else ""
     return f"{'.'.join(path)} (from {sources.of(path)}): {text[:1].lower()}{text[1:]}{mend}"
@@ -378,11 +297,13 @@ def _description(path: tuple[str, ...]) -> str:
         known = getattr(model, "model_fields", {})
         if part in known:
             field = known[part]
-            if field.description:
+            if field.description and (field.annotation != tuple[RuleSection, ...] or part == path[-1]):
                 return str(field.description)
             model = field.annotation
         elif model == dict[str, ProviderSection]:
             model = ProviderSection
+        elif model == tuple[RuleSection, ...]:
+            model = RuleSection
         else:
             return ""
     return ""

@@ -20,9 +20,11 @@ import store.migrate
 from gateway.app.clock import SystemClock, new_id
 from gateway.app.runtime import Runtime
 from gateway.app.settings import EngineSettings
-from gateway.config import ConfigError, ProviderSection, Settings
+from gateway.config import ConfigError, Settings
+from gateway.config_sections import ProviderSection
 from gateway.domain.errors import Unavailable
 from gateway.domain.providers import AccountHealth
+from gateway.domain.routing import unfit_of
 from gateway.domain.storage import Store
 from gateway.metrics import Exposition, Metrics
 from gateway.rpc.address import Address, AddressTaken
@@ -39,6 +41,7 @@ from obol.v1 import billing_observation_pb2, operations_pb2, payment_gateway_pb2
 from providers.breaker import BreakerLimits
 from providers.bulkhead import BulkheadLimits
 from providers.http import WireLimits as ProviderWireLimits
+from providers.rate import RateLimits
 from providers.registry import AccountRegistry, build_accounts
 from providers.secret import Secret
 from providers.settings import AccountsSettings, ProviderAccountSettings, ProviderHooks
@@ -106,6 +109,7 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
     async with AsyncExitStack() as ending:
         accounts = build_accounts(accounts_settings(settings), _hooks(metrics))
         ending.push_async_callback(accounts.close)
+        check_routing(settings, accounts)
         opened = await _open_store(settings)
         ending.push_async_callback(opened.close)
         runtime = Runtime(
@@ -115,6 +119,7 @@ async def serving(settings: Settings, address: Address, *, worker: int | None = 
             metrics,
             settings.engine,
             SystemClock(),
+            settings.routing_rules,
             reconciliation=settings.reconciliation,
             events=settings.events,
         )
@@ -158,6 +163,14 @@ def accounts_settings(settings: Settings) -> AccountsSettings:
     return AccountsSettings(accounts, default_account_id=settings.routed_account)
 
 
+def check_routing(settings: Settings, accounts: AccountRegistry) -> None:
+    """Raise ConfigError where a routing rule names an account that could never take what the rule matches."""
+    able = {each.account_id: each.adapter.capabilities for each in accounts.all()}
+    unfit = list(unfit_of(settings.routing_rules, able))
+    if unfit:
+        raise ConfigError(unfit)
+
+
 def _account(account_id: str, section: ProviderSection) -> ProviderAccountSettings:
     return ProviderAccountSettings(
         account_id=account_id,
@@ -170,6 +183,7 @@ def _account(account_id: str, section: ProviderSection) -> ProviderAccountSettin
         wire=ProviderWireLimits(connections_max=section.connections_max),
         breaker=BreakerLimits(consecutive_failures_max=section.failures_max, open_s=section.open_s),
         bulkhead=BulkheadLimits(calls_max=section.calls_max, waiting_max=section.waiting_max),
+        rate=RateLimits(rate_per_s=section.rate_per_s, burst=section.burst),
         options=section.options,
     )
 
@@ -231,7 +245,14 @@ def _services(runtime: Runtime) -> tuple[Service, ...]:
 
 
 def _operations(runtime: Runtime) -> Operations:
-    return Operations(runtime.oversight, runtime.inbox, runtime.resolving, runtime.explaining, runtime.reconciliations)
+    return Operations(
+        runtime.oversight,
+        runtime.inbox,
+        runtime.resolving,
+        runtime.explaining,
+        runtime.reconciliations,
+        runtime.modes,
+    )
 
 
 def _exposition(settings: Settings, metrics: Metrics, worker: int | None) -> Exposition | None:

@@ -68,6 +68,12 @@ class Metrics:
         self._breakers = gauge("obol_breaker_state", "0 closed, 1 half-open, 2 open.", "account_id")
         self._replays = counter("obol_idempotency_replays_total", "Keys that were answered from the store.", "rpc")
         self._refusals = counter("obol_refusals_total", "Commands refused before their claim.", "rpc", "reason")
+        self._failovers = counter(
+            "obol_failovers_total",
+            "Creates that left an account, or could not.",
+            "account_id",
+            "reason",
+        )
         self._recoveries = counter(
             "obol_recoveries_total", "Operations that recovery looked after.", "provider", "kind", "result"
         )
@@ -149,6 +155,9 @@ class Metrics:
 
     def refusal(self, rpc: str, reason: str) -> None:
         self._refusals(rpc, self._bounded("refusal", reason)).inc()
+
+    def failover(self, account_id: str, reason: str) -> None:
+        self._failovers(account_id, reason).inc()
 
     def recovery(self, provider: str, kind: str, result: str) -> None:
         self._recoveries(provider, kind, self._bounded("result", result)).inc()

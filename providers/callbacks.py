@@ -19,6 +19,7 @@ ENTRY_POINT_GROUP = "obol.callback_verifiers"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "paypal": "providers.paypal.callbacks:build_verifier",
         "sandbox": "providers.sandbox.callbacks:build_verifier",
         "stripe": "providers.stripe.callbacks:build_verifier",
     }

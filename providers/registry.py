@@ -24,6 +24,7 @@ ENTRY_POINT_GROUP = "obol.providers"
 
 BUILT_IN: Mapping[str, str] = MappingProxyType(
     {
+        "paypal": "providers.paypal.adapter:build",
         "sandbox": "providers.sandbox.adapter:build",
         "stripe": "providers.stripe.adapter:build",
     }
@@ -123,6 +124,7 @@ def _account(
         Bulkhead(settings.bulkhead),
         clock=clock,
         rate_limited_s_max=settings.rate_limited_s_max,
+        rate=settings.rate,
     )
 
 

@@ -8,6 +8,7 @@ from gateway.domain.providers import AccountHealth
 from providers.breaker import BreakerLimits
 from providers.bulkhead import BulkheadLimits
 from providers.http import WireLimits
+from providers.rate import RateLimits
 from providers.retry import RetryLimits
 from providers.secret import Secret
 
@@ -32,6 +33,7 @@ class ProviderAccountSettings:
     breaker: BreakerLimits = field(default_factory=BreakerLimits)
     bulkhead: BulkheadLimits = field(default_factory=BulkheadLimits)
     retry: RetryLimits = field(default_factory=RetryLimits)
+    rate: RateLimits = field(default_factory=RateLimits)
     rate_limited_s_max: float = 30.0
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 

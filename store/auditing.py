@@ -13,8 +13,8 @@ from gateway.domain.commands import Caller
 from gateway.domain.operating import AuditFilter, AuditPage, KeptAuditRecord
 from gateway.domain.storage import AuditRecord
 from store.operating_tables import OPERATOR_ACT
-from store.rows import Stored
 from store.tables import audit
+from store.values import Stored
 
 WALK_ROWS = 5_000
 """Records that one page looks at."""

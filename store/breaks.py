@@ -9,8 +9,8 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, 
 from gateway.domain.reconciliation import Break, BreakType, Reconciliation
 from store.inserting import insert_if_new
 from store.oversight_tables import cautions, lost_operations, reconciliation_breaks
-from store.rows import Row, clean, document
 from store.tables import operations
+from store.values import Row, clean, document
 
 Now = ColumnElement[int]
 

@@ -9,8 +9,8 @@ from gateway.domain.commands import Caller
 from gateway.domain.storage import AuditRecord, Consumer, Decision, DecisionOutcome
 from store.hot import microseconds
 from store.recovery import append_audit
-from store.rows import clean
 from store.tables import consumers, decisions, observation_log, observations
+from store.values import clean
 
 UNDECIDED_MAX = 10_000
 """How far undecided observations are counted."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy import Connection, text
 
 from gateway.domain.commands import Caller, Command, Operation
+from gateway.domain.modes import AccountMode
 from gateway.domain.observations import Observation
 from gateway.domain.payments import Payment, Refund
 from gateway.domain.storage import (
@@ -26,7 +27,7 @@ from gateway.domain.storage import (
     TakenCallback,
     Unresolved,
 )
-from store import browsing, consumers, inbox, observing, recovery
+from store import account_modes, browsing, consumers, inbox, observing, recovery
 from store.database import Database
 from store.durable_oversight import DurableOversight
 from store.feed import Feed
@@ -148,6 +149,19 @@ class DurableStore(DurableOversight, DurableOperating):
         return await self._database.write(
             lambda connection: recovery.take_abandoned(connection, self._database.now(), limit=limit, retry_s=retry_s)
         )
+
+    async def take_failovers(self, *, limit: int, retry_s: float) -> Sequence[tuple[str, str]]:
+        return await self._database.write(
+            lambda connection: recovery.take_failovers(connection, self._database.now(), limit=limit, retry_s=retry_s)
+        )
+
+    async def set_account_mode(self, mode: AccountMode, audit: AuditRecord) -> AccountMode:
+        return await self._database.write(
+            lambda connection: account_modes.set_mode(connection, self._database.now(), mode, audit)
+        )
+
+    async def account_modes(self) -> Sequence[AccountMode]:
+        return await self._database.read(account_modes.list_modes)
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
         return await self._hot.receive_callback(self._sealing.callback(callback), audit)

@@ -154,6 +154,9 @@ class DurableOversight:
     async def restore_pending(self, account_id: str) -> bool:
         return await self._database.read(lambda connection: restoring.is_pending(connection, account_id))
 
+    async def has_lost(self, tenant_id: str, payment_id: str) -> bool:
+        return await self._database.read(lambda connection: restoring.has_lost(connection, tenant_id, payment_id))
+
     async def mark_read(self, tenant_id: str, payment_id: str, *, generation: int) -> None:
         await self._database.write(
             lambda connection: restoring.mark_read(connection, tenant_id, payment_id, generation=generation)

@@ -20,21 +20,18 @@ from gateway.domain.storage import (
     Settlement,
     SettleOutcome,
 )
+from store.facts import movement_row
 from store.records import approval_row, audit_row, observation_row, refund_from, refund_row, transitions_document
 from store.rows import (
-    Row,
-    Stored,
-    clean,
     command_from,
     command_row,
-    decline_document,
     derived_row,
-    movement_row,
     operation_from,
     operation_row,
     payment_from,
     payment_row,
 )
+from store.values import Row, Stored, clean, decline_document
 
 CLAIM_SOURCE = "CLAIM"
 """The history's source of a version that a claim made; every other version has the settlement's."""
@@ -193,7 +190,7 @@ def unique_order(claim: Claim) -> str | None:
 
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
     """Why a claim changed nothing, from the state of the command that holds its key (None: nobody does)."""
-    if key_state is None or (claim.reopen and key_state == "NOT_SENT"):
+    if key_state is None or (claim.reopen and key_state == "NOT_SENT") or claim.next_step:
         return ClaimOutcome.REFUSED
     return ClaimOutcome.KEY_TAKEN
 

@@ -20,6 +20,7 @@ from gateway.domain.storage import (
     Settlement,
     SettleOutcome,
 )
+from store import postgresql_claims as claims
 from store import postgresql_statements as statements
 from store.hot import (
     aggregate_from,
@@ -116,30 +117,31 @@ class PostgresqlHot:
         rows, careful = claim_rows(claim), self._is_careful
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
-        if payment is not None and not claim.reopen:
-            given += statements.OPERATION.values(rows["operation"])
-            given += statements.COMMAND.values(rows["command"])
-            given += statements.PAYMENT.values(payment)
-            statement = statements.claim_new_payment(refund=refund is not None, careful=careful)
+        if payment is not None and not (claim.reopen or claim.next_step):
+            given += claims.OPERATION.values(rows["operation"])
+            given += claims.COMMAND.values(rows["command"])
+            given += claims.PAYMENT.values(payment)
+            statement = claims.claim_new_payment(refund=refund is not None, careful=careful)
         else:
             command = claim.command
             given += (command.caller.tenant_id, command.payment_id, claim.expected_version)
             given += (exclusive_command(command), *reserving(claim.operation))
             if claim.reopen:
-                given += statements.AGAIN.values(rows["operation"])
-                given += statements.ATTEMPT.values(rows["command"])
-                statement = statements.claim_again(
-                    refund=refund is not None, routed=payment is not None, careful=careful
-                )
+                given += claims.AGAIN.values(rows["operation"])
+                given += claims.ATTEMPT.values(rows["command"])
+                statement = claims.claim_again(refund=refund is not None, routed=payment is not None, careful=careful)
+            elif claim.next_step:
+                given += claims.OPERATION.values(rows["operation"])
+                statement = claims.claim_next_step(careful=careful)
             else:
-                given += statements.OPERATION.values(rows["operation"])
-                given += statements.FURTHER.values(rows["command"])
-                statement = statements.claim_existing_payment(refund=refund is not None, careful=careful)
-        given += statements.HISTORY.values(rows["history"])
+                given += claims.OPERATION.values(rows["operation"])
+                given += claims.FURTHER.values(rows["command"])
+                statement = claims.claim_existing_payment(refund=refund is not None, careful=careful)
+        given += claims.HISTORY.values(rows["history"])
         if refund is not None:
-            given += statements.REFUND.values(refund)
-        if claim.reopen and payment is not None:
-            given += statements.ROUTE.values(payment)
+            given += claims.REFUND.values(refund)
+        if (claim.reopen or claim.next_step) and payment is not None:
+            given += claims.ROUTE.values(payment)
         return await self._database.fetch(statement, given)
 
     async def _why_not(self, claim: Claim) -> ClaimOutcome:

@@ -34,10 +34,12 @@ from store.hot import (
     why_not,
 )
 from store.records import audit_row, callback_row
-from store.rows import Row, command_from, payment_from
+from store.routes import route_document
+from store.rows import command_from, payment_from
 from store.spelling import columns_of
 from store.sqlite_database import SqliteDatabase
 from store.sqlite_writer import UndoneError
+from store.values import Row
 
 _COMMAND_COLUMNS = tuple(columns_of(tables.commands))
 _OPERATION_COLUMNS = tuple(columns_of(tables.operations))
@@ -122,7 +124,7 @@ class SqliteHot:
             "last_send_us": claimed.last_send_us,
         }
         operation = rows["operation"] | lease | {"epoch": 1}
-        if claim.payment is not None and not claim.reopen:
+        if claim.payment is not None and not (claim.reopen or claim.next_step):
             row = rows["payment"] | {"version": 1, "operation_id": claim.operation.operation_id}
             if not _changed(driver, statements.INSERT_PAYMENT, row):
                 return self._not_inserted(driver, claim)
@@ -133,6 +135,10 @@ class SqliteHot:
             claimed = replace(claimed, version=version)
         if claim.reopen:
             claimed = replace(claimed, epoch=self._reopen(driver, claim, rows, operation))
+        elif claim.next_step:
+            if driver.execute(statements.FIND_SENDING, rows["command"]).fetchone() is None:
+                raise UndoneError(Claimed(ClaimOutcome.REFUSED))
+            driver.execute(statements.INSERT_OPERATION, operation)
         else:
             if not _changed(driver, statements.INSERT_COMMAND, rows["command"]):
                 raise UndoneError(Claimed(ClaimOutcome.KEY_TAKEN))
@@ -168,14 +174,17 @@ class SqliteHot:
             "capture": capture,
             "refund": refund,
             "sending_account": claim.operation.account_id,
+            "operation_id": claim.operation.operation_id,
             "now_us": now_us,
         }
-        if not claim.reopen:
+        if not (claim.reopen or claim.next_step):
             return _value(driver.execute(statements.TOUCH_PAYMENT, values))
-        route = claim.payment
-        values["provider"] = None if route is None else route.provider
-        values["account_id"] = None if route is None else route.account_id
-        return _value(driver.execute(statements.TOUCH_PAYMENT_AGAIN, values))
+        moved = claim.payment
+        values["provider"] = None if moved is None else moved.provider
+        values["account_id"] = None if moved is None else moved.account_id
+        values["route"] = None if moved is None else route_document(moved.route)
+        touch = statements.TOUCH_PAYMENT_MOVED if claim.next_step else statements.TOUCH_PAYMENT_AGAIN
+        return _value(driver.execute(touch, values))
 
     def _reopen(self, driver: sqlite3.Connection, claim: Claim, rows: dict[str, Row], operation: Row) -> int:
         """Bring command and operation back to SENDING; the new epoch. Undoes the claim where they are not NOT_SENT."""

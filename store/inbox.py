@@ -10,8 +10,8 @@ from gateway.domain.storage import AuditRecord, CallbackChange, CallbackState, T
 from store.hot import microseconds
 from store.records import callback_from
 from store.recovery import append_audit
-from store.rows import Stored, clean
 from store.tables import LIVE_CALLBACK, callbacks
+from store.values import Stored, clean
 
 
 def take_callbacks(

@@ -13,11 +13,17 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from store.rows import Row
 from store.spelling import Slots, kinds_of
+from store.values import Row
 
 ROWS_APART_MAX = 2
 """Rows of a kind that travel as parameters; more are a document. What a payment is made of stays below it."""
+
+KEYS = ("tenant_id", "payment_id")
+"""What every row of a payment has, and what the statement itself knows."""
+
+SHAPES_MAX = 256
+"""Texts of each builder that are kept; a connection keeps fewer of them prepared."""
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
 

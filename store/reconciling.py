@@ -25,7 +25,7 @@ from store.inserting import insert_if_new
 from store.oversight_tables import LIVE_JOB, reconciliation_breaks, reconciliation_seen
 from store.oversight_tables import reconciliations as jobs
 from store.recovery import append_audit
-from store.rows import clean, document
+from store.values import clean, document
 
 Now = ColumnElement[int]
 

@@ -14,7 +14,7 @@ from gateway.domain.payments import Refund
 from gateway.domain.resolutions import Approval, Proposal, Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import AuditRecord, Callback, Entity, HistoryEntry, Transition
-from store.rows import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
+from store.values import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
 
 
 def refund_row(refund: Refund) -> Row:

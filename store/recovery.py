@@ -3,17 +3,18 @@
 import math
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, case, func, insert, select, text, tuple_, update
+from sqlalchemy import Column, ColumnElement, Connection, case, func, insert, select, text, tuple_, update
 
 from gateway.domain.commands import Operation
 from gateway.domain.states import LIVE_COMMAND_STATES, RESERVING_STATES, CommandState
 from gateway.domain.storage import AuditRecord, Unresolved
 from store.hot import microseconds
 from store.records import audit_row
-from store.rows import clean, operation_from
+from store.rows import operation_from
 from store.sends import held
 from store.tables import (
     EXPIRABLE_COMMAND,
+    FAILING_OVER,
     LIVE_CALLBACK,
     LIVE_OPERATION,
     UNFINISHED_ACTION,
@@ -25,6 +26,7 @@ from store.tables import (
     operations,
     payments,
 )
+from store.values import clean
 
 AGE_S_MAX = 100 * 366 * 86_400
 
@@ -99,11 +101,22 @@ def append_audit(connection: Connection, now: Now, records: Sequence[AuditRecord
 
 def take_abandoned(connection: Connection, now: Now, *, limit: int, retry_s: float) -> Sequence[tuple[str, str]]:
     """(tenant, payment) whose action is overdue; each is put off by `retry_s`, so that nobody else takes it now."""
+    return _take_payments(connection, now, payments.c.action_due_us, UNFINISHED_ACTION, limit=limit, retry_s=retry_s)
+
+
+def take_failovers(connection: Connection, now: Now, *, limit: int, retry_s: float) -> Sequence[tuple[str, str]]:
+    """(tenant, payment) whose failover is due; each is put off by `retry_s`, so that nobody else takes it now."""
+    return _take_payments(connection, now, payments.c.failover_due_us, FAILING_OVER, limit=limit, retry_s=retry_s)
+
+
+def _take_payments(
+    connection: Connection, now: Now, due_us: Column[int], which: str, *, limit: int, retry_s: float
+) -> Sequence[tuple[str, str]]:
     table = payments.c
     due = (
         select(table.tenant_id, table.payment_id)
-        .where(text(UNFINISHED_ACTION), table.action_due_us <= now)
-        .order_by(table.action_due_us)
+        .where(text(which), due_us <= now)
+        .order_by(due_us)
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("due")
@@ -111,7 +124,7 @@ def take_abandoned(connection: Connection, now: Now, *, limit: int, retry_s: flo
     statement = (
         update(payments)
         .where(tuple_(table.tenant_id, table.payment_id).in_(select(due.c.tenant_id, due.c.payment_id)))
-        .values(action_due_us=now + microseconds(retry_s))
+        .values({due_us: now + microseconds(retry_s)})
         .returning(table.tenant_id, table.payment_id)
     )
     return [(row.tenant_id, row.payment_id) for row in connection.execute(statement)]

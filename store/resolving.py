@@ -11,8 +11,9 @@ from store.hot import microseconds
 from store.operating_tables import approvals, proposals
 from store.records import approval_from, proposal_from
 from store.recovery import append_audit
-from store.rows import Row, clean, command_from, operation_from
+from store.rows import command_from, operation_from
 from store.tables import commands, movements, operations
+from store.values import Row, clean
 
 Now = ColumnElement[int]
 _LIVE = sorted(state.value for state in LIVE_COMMAND_STATES)

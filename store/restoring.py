@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, func, insert, 
 from gateway.domain.reconciliation import Reconciliation, Restore
 from store.hot import microseconds
 from store.inserting import insert_if_new
-from store.oversight_tables import cautions, restore_clearances, restore_reads, restores
+from store.oversight_tables import cautions, lost_operations, restore_clearances, restore_reads, restores
 
 Now = ColumnElement[int]
 
@@ -91,6 +91,13 @@ def list_restores(connection: Connection, account_ids: Sequence[str]) -> Sequenc
 def is_pending(connection: Connection, account_id: str) -> bool:
     """Whether some restore still waits at the account."""
     return connection.execute(_waiting(account_id).limit(1)).first() is not None
+
+
+def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
+    """Whether an operation of the payment was found at a provider, and is not known here."""
+    table = lost_operations.c
+    found = select(table.operation_id).where(table.tenant_id == tenant_id, table.payment_id == payment_id).limit(1)
+    return connection.scalar(found) is not None
 
 
 def mark_read(connection: Connection, tenant_id: str, payment_id: str, *, generation: int) -> None:

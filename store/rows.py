@@ -10,22 +10,10 @@ Texts that a provider wrote are kept without what no engine can hold: NUL and lo
 import json
 from collections.abc import Iterable
 from types import MappingProxyType
-from typing import Any, Protocol
 
 from gateway.domain.commands import Caller, Command, CommandKind, Operation, PreparedRequest
-from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import Sent
-from gateway.domain.movements import (
-    Attempt,
-    AttemptStatus,
-    Closure,
-    Facts,
-    Movement,
-    MovementKind,
-    MovementStatus,
-    ProviderObject,
-)
 from gateway.domain.payments import (
     CaptureMethod,
     ConfirmationMethod,
@@ -35,52 +23,11 @@ from gateway.domain.payments import (
     PaymentTerms,
 )
 from gateway.domain.states import CommandState, DisputeState, PaymentState
-
-Row = dict[str, Any]
-
-
-class Stored(Protocol):
-    """A row as it was read: by column name, from a driver, from SQLAlchemy or from JSON."""
-
-    def __getitem__(self, name: str, /) -> Any: ...
-
+from store.facts import facts_from, flow_document
+from store.routes import failover_due_us, route_document, route_from
+from store.values import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
 
 _SUMS = tuple(MoneySums.__dataclass_fields__)
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
-
-
-def clean(value: str) -> str:
-    """`value` as any engine can hold it."""
-    if value.isascii() and "\0" not in value:
-        return value
-    return value.replace("\0", "�").encode("utf-8", "replace").decode()
-
-
-def document(value: object) -> str:
-    """JSON in ASCII."""
-    return _ENCODER.encode(value)
-
-
-def stored_bytes(value: bytes | str | None) -> bytes | None:
-    """Bytes as they were stored, in either form."""
-    return bytes.fromhex(value[2:]) if isinstance(value, str) else value
-
-
-def decline_document(decline: Decline | None) -> str | None:
-    """A decline as a document, None where there is none."""
-    if decline is None:
-        return None
-    return document([decline.reason, decline.provider_code, decline.provider_message, decline.advice])
-
-
-def decline_from(value: str | None) -> Decline | None:
-    """A decline from its document."""
-    if value is None:
-        return None
-    reason, code, message, advice = json.loads(value)
-    return Decline(DeclineReason(reason), code, message, RetryAdvice(advice))
 
 
 def _latest_document(latest: LatestCommand | None) -> str | None:
@@ -94,30 +41,6 @@ def _latest_from(value: str | None) -> LatestCommand | None:
         return None
     command_id, kind, state, decline = json.loads(value)
     return LatestCommand(command_id, CommandKind(kind), CommandState(state), decline_from(decline))
-
-
-def _flow_document(facts: Facts) -> str:
-    return document(
-        {
-            "attempts": [
-                [a.account_id, a.provider_payment_id, a.ordinal, a.status, a.operation_id, decline_document(a.decline)]
-                for a in facts.attempts
-            ],
-            "objects": [[o.account_id, o.provider_payment_id, o.closure] for o in facts.objects],
-        }
-    )
-
-
-def _facts_from(flow: str, movements: Iterable[Stored]) -> Facts:
-    known = json.loads(flow)
-    return Facts(
-        tuple(sorted((movement_from(row) for row in movements), key=lambda movement: movement.key)),
-        tuple(
-            Attempt(account, provider, ordinal, AttemptStatus(status), operation, decline_from(decline))
-            for account, provider, ordinal, status, operation, decline in known["attempts"]
-        ),
-        tuple(ProviderObject(account, provider, Closure(closure)) for account, provider, closure in known["objects"]),
-    )
 
 
 def terms_row(terms: PaymentTerms) -> Row:
@@ -166,14 +89,16 @@ def derived_row(payment: Payment) -> Row:
         "next_action": None if action is None else document([action.redirect_url, action.client_secret]),
         "decline": decline_document(payment.decline),
         "latest_command": _latest_document(payment.latest_command),
-        "flow": _flow_document(payment.facts),
+        "flow": flow_document(payment.facts),
+        "route": route_document(payment.route),
+        "failover_due_us": failover_due_us(payment),
     }
 
 
 DERIVED_COLUMNS = (
     *("provider", "account_id", *_SUMS, "state", "dispute_state", "version", "updated_time_us", "provider_payment_id"),
     *("reserved_capture_minor", "reserved_refund_minor", "busy_command_id", "next_action", "decline", "flow"),
-    "latest_command",
+    *("latest_command", "route", "failover_due_us"),
 )
 """The columns of `derived_row`."""
 
@@ -221,7 +146,7 @@ def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
         ),
         provider=row["provider"],
         account_id=row["account_id"],
-        facts=_facts_from(row["flow"], movements),
+        facts=facts_from(row["flow"], movements),
         sums=MoneySums(*(row[name] for name in _SUMS)),
         state=PaymentState(row["state"]),
         dispute_state=DisputeState(row["dispute_state"]),
@@ -235,6 +160,7 @@ def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
         next_action=None if action is None else NextAction(*json.loads(action)),
         decline=decline_from(row["decline"]),
         latest_command=_latest_from(row["latest_command"]),
+        route=route_from(row["route"]),
     )
 
 
@@ -361,36 +287,4 @@ def operation_from(row: Stored) -> Operation:
         final_capture=bool(row["final_capture"]),
         decline=decline_from(row["decline"]),
         failure=row["failure"],
-    )
-
-
-def movement_row(tenant_id: str, payment_id: str, movement: Movement) -> Row:
-    """A movement of one payment."""
-    return {
-        "tenant_id": tenant_id,
-        "payment_id": payment_id,
-        "account_id": movement.account_id,
-        "kind": movement.kind.value,
-        "provider_movement_id": movement.provider_movement_id,
-        "amount_minor": movement.amount_minor,
-        "currency": movement.currency,
-        "status": movement.status.value,
-        "operation_id": movement.operation_id,
-        "provider_time_us": movement.provider_time_us,
-        "reason": clean(movement.reason),
-    }
-
-
-def movement_from(row: Stored) -> Movement:
-    """A movement."""
-    return Movement(
-        account_id=row["account_id"],
-        kind=MovementKind(row["kind"]),
-        provider_movement_id=row["provider_movement_id"],
-        amount_minor=row["amount_minor"],
-        currency=row["currency"],
-        status=MovementStatus(row["status"]),
-        operation_id=row["operation_id"],
-        provider_time_us=row["provider_time_us"],
-        reason=row["reason"],
     )

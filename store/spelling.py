@@ -49,6 +49,14 @@ class Slots:
     def __init__(self) -> None:
         self._last = 0
 
+    @classmethod
+    def past(cls, *kinds: str) -> "Slots":
+        """Past the parameters that every statement of a kind begins with."""
+        slots = cls()
+        for kind in kinds:
+            slots.one(kind)
+        return slots
+
     def one(self, kind: str) -> str:
         """The next parameter, of an SQL type."""
         self._last += 1
@@ -74,6 +82,15 @@ def insert_from(values: Mapping[str, str], table: Table, source: str = "", *, su
 def assigned(values: Mapping[str, str], names: Iterable[str]) -> str:
     """`a = …, b = …` for an UPDATE."""
     return ", ".join(f"{name} = {values[name]}" for name in names)
+
+
+def statement(parts: Mapping[str, str], answer: str) -> str:
+    """PostgreSQL: each part as a CTE; those that only read are materialized, run once and before what reads them."""
+    named = (
+        f"{name} AS {'MATERIALIZED ' if sql.lstrip().startswith('SELECT') else ''}({sql})"
+        for name, sql in parts.items()
+    )
+    return f"WITH {', '.join(named)} {answer}"
 
 
 def _kind(kind: TypeEngine[object]) -> str:

@@ -51,9 +51,19 @@ TOUCH_PAYMENT = (
     f"AND command_count < {COMMANDS_PER_PAYMENT_MAX} RETURNING version"
 )
 TOUCH_PAYMENT_AGAIN = (
-    f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id) "
-    f"{_GUARD} {_MAY_SEND} RETURNING version"
+    f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id), "
+    f"route = coalesce(:route, route) {_GUARD} {_MAY_SEND} RETURNING version"
 )
+TOUCH_PAYMENT_MOVED = (
+    # The object that the payment had is another account's now.
+    f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
+    f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND NOT "
+    f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} RETURNING version"
+)
+FIND_SENDING = """
+SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
+  AND state = 'SENDING'
+"""
 
 REOPEN_COMMAND = """
 UPDATE commands SET state = 'SENDING' WHERE tenant_id = :tenant_id AND command_id = :command_id AND rpc = :rpc

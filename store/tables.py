@@ -70,6 +70,7 @@ def among(column: str, values: Iterable[str]) -> str:
 LIVE_OPERATION = among("state", LIVE_COMMAND_STATES)
 LIVE_CALLBACK = among("state", LIVE_CALLBACK_STATES)
 UNFINISHED_ACTION = "state = 'REQUIRES_ACTION' AND action_due_us IS NOT NULL"
+FAILING_OVER = "failover_due_us IS NOT NULL"
 EXPIRABLE_COMMAND = "final_time_us IS NOT NULL AND NOT expired"
 
 
@@ -142,6 +143,9 @@ payments = Table(
     *_optional_texts("unique_order_reference"),
     *_whole("command_count"),
     *_optional_whole("action_due_us"),
+    *_optional_texts("route"),
+    # The store's own: when a failover under way is next looked after.
+    *_optional_whole("failover_due_us"),
     PrimaryKeyConstraint("tenant_id", "payment_id"),
     _known("capture_method", CaptureMethod),
     _known("confirmation_method", ConfirmationMethod),
@@ -177,6 +181,7 @@ payments = Table(
     Index("ix_payments_account", "tenant_id", "account_id", "payment_id"),
     Index("ix_payments_state", "tenant_id", "state", "payment_id"),
     _partial("ix_payments_unfinished_action", "action_due_us", where=UNFINISHED_ACTION),
+    _partial("ix_payments_failing_over", "failover_due_us", where=FAILING_OVER),
 )
 
 commands = Table(

@@ -12,8 +12,9 @@ from gateway.domain.states import CommandState
 from store.hot import microseconds
 from store.listing import SKEW_S_MAX, id_at
 from store.oversight_tables import reconciliation_seen
-from store.rows import clean, payment_from
+from store.rows import payment_from
 from store.tables import movements, observations, operations, payments
+from store.values import clean
 
 Now = ColumnElement[int]
 Key = tuple[str, str]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gateway.app.clock import new_id
-from gateway.domain.commands import Command, Operation
+from gateway.app.leaving import last_operation
+from gateway.domain.commands import Command, CommandKind, Operation
 from gateway.domain.declines import Decline
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import Payment, Refund
@@ -118,7 +119,7 @@ def _of_commands(change: Change) -> Iterator[_Said]:
         before = states_before[command.command_id]
         if before is command.state or command.state not in FINAL_COMMAND_STATES:
             continue
-        operation = next(o for o in change.operations if o.command_id == command.command_id)
+        operation = last_operation(command.command_id, change.operations)
         concluded = before not in FINAL_COMMAND_STATES
         yield _Said(
             ObservationKind.COMMAND_CONCLUDED if concluded else ObservationKind.COMMAND_REVERSED,
@@ -164,5 +165,11 @@ def _of_contradictions(change: Change) -> Iterator[_Said]:
     for command in change.commands:
         if before_states[command.command_id] is CommandState.NOT_SENT is not command.state:
             yield _Said(ObservationKind.CONTRADICTION, command, detail="the provider has what was held for not sent")
+    left = after.route.left if after.route else ()
+    undone = {o.operation_id for o in change.aggregate.operations if o.state is not CommandState.SUCCEEDED}
+    for operation in change.operations:
+        late = operation.operation_id in undone and operation.state is CommandState.SUCCEEDED
+        if late and operation.account_id in left and operation.kind is CommandKind.CREATE:
+            yield _Said(ObservationKind.CONTRADICTION, detail=f"{operation.account_id} did what it had declined")
     if change.contradiction:
         yield _Said(ObservationKind.CONTRADICTION, detail=change.contradiction)

@@ -15,6 +15,7 @@ from gateway.app.clock import Clock, new_id
 from gateway.app.hearing import Hearing
 from gateway.app.learning import Learned, Learning
 from gateway.app.places import Places
+from gateway.app.recovery import Complete
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
@@ -115,8 +116,15 @@ class Applier:
     """Takes callbacks from the inbox and applies what the provider's object says."""
 
     def __init__(
-        self, store: Store, hearing: Hearing, learning: Learning, telemetry: Telemetry, settings: EngineSettings
+        self,
+        store: Store,
+        hearing: Hearing,
+        learning: Learning,
+        telemetry: Telemetry,
+        settings: EngineSettings,
+        complete: Complete,
     ) -> None:
+        self._complete = complete
         self._store = store
         self._hearing = hearing
         self._learning = learning
@@ -144,7 +152,8 @@ class Applier:
         settings, places = self._settings, self._places
         taken = await self._store.take_callbacks(
             limit=places.room,
-            lease_s=settings.lease_s + 2 * (settings.provider_timeout_s + settings.admission_wait_s),
+            # Two looks and a completion, each with its wait for admission, fit into it.
+            lease_s=settings.lease_s + 3 * (settings.provider_timeout_s + settings.admission_wait_s),
             except_accounts=places.full_accounts,
         )
         return [places.start(each.callback.account_id, self._apply_safely(each)) for each in taken]
@@ -163,10 +172,22 @@ class Applier:
             if learned is None:
                 note = "the payment moved on while it was read"
                 change = self._hearing.wait(taken, note, change.tenant_id, change.payment_id)
-        kept = learned is not None or await self._store.change_callback(change)
+            elif heard.completes:
+                change = await self._completed(taken, change)
+        written = learned is not None and not heard.completes
+        kept = written or await self._store.change_callback(change)
         if kept and change.state is not CallbackState.WAITING:
             self._telemetry.callback(taken.callback.provider, change.state)
         return Applied(change, kept, learned, movements_before)
+
+    async def _completed(self, taken: TakenCallback, change: CallbackChange) -> CallbackChange:
+        """`change`, once what the payer approved is completed; else that it is tried again."""
+        try:
+            await self._complete(change.tenant_id, change.payment_id)
+        except ObolError as error:
+            note = f"completion put off: {error.reason}"
+            return self._hearing.wait(taken, note, change.tenant_id, change.payment_id)
+        return change
 
     async def _apply_safely(self, taken: TakenCallback) -> None:
         """Apply one; whatever goes wrong with it is logged, and holds up no other."""

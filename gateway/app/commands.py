@@ -1,4 +1,4 @@
-"""The commands: create, confirm, capture, cancel, refund and sync, each one straight line to the engine.
+"""The commands: create, confirm, complete, capture, cancel, refund and sync, each one straight line to the engine.
 
 Every command: plan (which needs the payment as it stands), admit, claim, call, settle, reply. A refusal on the way
 first looks whether the key was used before, since a stored reply outranks it.
@@ -8,14 +8,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
+from gateway.app.admitting import admit, check_not_lost, check_room
 from gateway.app.clock import Clock
-from gateway.app.engine import Engine, Plan
+from gateway.app.completing import completion_of
+from gateway.app.engine import Engine, FailsOver, NothingSent, Plan, not_sent
+from gateway.app.failover import Failover
+from gateway.app.identity import Identity, Wish, identity_of
+from gateway.app.learning import Learning
+from gateway.app.leaving import SYSTEM_KEY_PREFIX, failover_key, last_operation
+from gateway.app.modes import Modes
+from gateway.app.patience import Patience
 from gateway.app.planning import (
-    Identity,
-    Wish,
-    identity_of,
     plan_cancel,
     plan_capture,
+    plan_complete,
     plan_confirm,
     plan_create,
     plan_create_again,
@@ -35,29 +43,30 @@ from gateway.app.requests import (
     request_hash,
 )
 from gateway.app.restored import RESTORED, refusal_after_restore
+from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
-from gateway.domain.commands import EXCLUSIVE_KINDS, Caller, CommandKind
+from gateway.domain.commands import Caller, CommandKind
 from gateway.domain.errors import (
     Busy,
     Conflict,
     DeadlineTooShort,
-    Exhausted,
     InvalidRequest,
     NotFound,
     ObolError,
     Precondition,
     Reason,
-    Unavailable,
 )
 from gateway.domain.payments import Payment
-from gateway.domain.providers import Account, Accounts, Admission, AdmissionRefused
-from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX, Aggregate, ClaimOutcome, Store
+from gateway.domain.providers import Account, Accounts
+from gateway.domain.storage import Aggregate, Claimed, ClaimOutcome, Store
 
-CLAIM_TRIES_MAX = 8
-SYSTEM_KEY_PREFIX = "system:"
+CLAIM_TRIES_MAX = 16
+HURRIED_WAIT_S = 0.1
 
 Planner = Callable[[Wish, Aggregate, Account, Identity], Plan]
+
+_log = structlog.get_logger(__name__)
 
 
 class Commands:
@@ -69,31 +78,51 @@ class Commands:
         accounts: Accounts,
         engine: Engine,
         replays: Replays,
+        learning: Learning,
         reading: Reading,
         telemetry: Telemetry,
         settings: EngineSettings,
         clock: Clock,
+        router: Router,
+        modes: Modes,
     ) -> None:
         self._store = store
         self._accounts = accounts
+        self._router = router
+        self._modes = modes
         self._engine = engine
         self._replays = replays
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
         self._clock = clock
+        self.failover = Failover(
+            store,
+            accounts,
+            engine,
+            learning,
+            reading,
+            modes,
+            settings,
+            clock,
+            cancel=self.cancel_declined,
+            telemetry=telemetry,
+        )
 
     async def create(self, caller: Caller, request: CreatePayment, deadline_s: float | None) -> CommandReply:
         """Make a payment. Raises ObolError as the contract says."""
         wish = self._wish(caller, "CreatePayment", CommandKind.CREATE, request)
+        itinerary = self._router.itinerary(caller, request)
 
         async def plan() -> Plan:
-            account = self._accounts.route(provider=request.provider, account_id=request.account_id)
-            if account is None:
-                raise _no_account(request.provider, request.account_id)
-            return plan_create(wish, request, account, identity_of(wish))
+            account = itinerary.account()
+            return plan_create(wish, request, account, identity_of(wish), itinerary.route(wish.now_us))
 
-        return await self._run(wish, plan, plan_create_again, deadline_s)
+        def again(wish: Wish, base: Aggregate, _: Account, identity: Identity) -> Plan:
+            account = itinerary.account_again(base.payment)
+            return plan_create_again(wish, base, account, identity, itinerary.route(wish.now_us, base.payment.route))
+
+        return await self._run(wish, plan, again, deadline_s, itinerary)
 
     async def confirm(self, caller: Caller, request: ConfirmPayment, deadline_s: float | None) -> CommandReply:
         """Confirm a payment. Raises ObolError as the contract says."""
@@ -133,7 +162,31 @@ class Commands:
         """Ask the provider how the payment stands, and apply it. Raises NotFound, DeadlineTooShort, Unavailable."""
         check_id("payment_id", payment_id)
         self._check_deadline(deadline_s)
-        return await self._reading.sync(caller, payment_id)
+        synced = await self._reading.sync(caller, payment_id)
+        if not synced.completion_due:
+            return synced.payment
+        try:
+            await self.complete(caller.tenant_id, payment_id)
+        except ObolError as error:
+            # What was read stands; the completion is recovery's and the next event's to try again.
+            _log.warning("completion put off", payment_id=payment_id, reason=error.reason)
+        return await self._store.get_payment(caller.tenant_id, payment_id) or synced.payment
+
+    async def complete(self, tenant_id: str, payment_id: str) -> None:
+        """Complete what the payer has approved, in the gateway's own name; nothing where that is done or under way.
+
+        Raises ObolError where it provably was not sent: whoever saw that it is due comes again, under the same key.
+        """
+        base = await self._store.load(tenant_id, payment_id)
+        if base is None:
+            return
+        wish = completion_of(base, self._clock.now_us())
+        if wish is None:
+            return
+        try:
+            await self._run_on(wish, payment_id, plan_complete, None)
+        except Precondition as overtaken:
+            _log.info("completion not needed", payment_id=payment_id, reason=overtaken.reason)
 
     async def cancel_abandoned(self, tenant_id: str, payment_id: str) -> None:
         """Cancel a payment whose action nobody finished, in the gateway's own name; a refusal is recovery's to see."""
@@ -141,9 +194,19 @@ class Commands:
         if payment is None:
             return
         caller = Caller(tenant_id, payment.organization_id, "system:expiry", payment.correlation_id)
-        request = CancelPayment(
-            f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}:{payment.version}", payment_id, reason="abandoned"
-        )
+        key = f"{SYSTEM_KEY_PREFIX}expiry:{payment_id}:{payment.version}"
+        await self._cancel_as(caller, key, payment_id, "abandoned")
+
+    async def cancel_declined(self, tenant_id: str, payment_id: str, operation_id: str) -> None:
+        """Cancel the object of an account that a failover leaves, once, whoever asks how often."""
+        payment = await self._store.get_payment(tenant_id, payment_id)
+        if payment is not None:
+            caller = Caller(tenant_id, payment.organization_id, "system:failover", payment.correlation_id)
+            await self._cancel_as(caller, failover_key(operation_id), payment_id, "declined")
+
+    async def _cancel_as(self, caller: Caller, key: str, payment_id: str, reason: str) -> None:
+        """A cancellation in the gateway's own name, under a key that no caller can send."""
+        request = CancelPayment(key, payment_id, reason=reason)
         wish = replace(
             self._wish(caller, "CancelPayment", CommandKind.CANCEL, replace(request, idempotency_key="own")),
             idempotency_key=request.idempotency_key,
@@ -174,19 +237,26 @@ class Commands:
         plan: Callable[[], Awaitable[Plan]],
         planner: Planner,
         deadline_s: float | None,
+        itinerary: Itinerary | None = None,
     ) -> CommandReply:
         key = (wish.caller.tenant_id, wish.rpc, wish.idempotency_key)
+        patience = Patience(deadline_s, self._settings)
         reopen: Reopen | None = None
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
-                _check_not_lost(planned)
-                self._check_room(planned)
-                self._check_deadline(deadline_s)
-                admission = await self._admit(planned.account)
+                check_not_lost(planned)
+                check_room(planned)
+                self._check_deadline(patience.left_s())
+                self._modes.check(planned.account, new_payment=wish.kind is CommandKind.CREATE)
+                admission = await admit(planned.account, self._wait_s(itinerary))
             except ObolError as refusal:
+                if itinerary is not None and itinerary.refused(refusal):
+                    continue
+                if await patience.waits_out(refusal):
+                    continue
                 if reopen is None:
-                    found = await self._replays.find(key, wish.request_hash, deadline_s)
+                    found = await self._replays.find(key, wish.request_hash, patience.left_s())
                     if isinstance(found, CommandReply):
                         return found
                     if isinstance(found, Reopen) and _worth_reopening(refusal):
@@ -195,23 +265,31 @@ class Commands:
                 self._telemetry.refusal(wish.rpc, refusal.reason)
                 raise
             submitted = await self._engine.submit(planned, admission)
-            if isinstance(submitted, CommandReply):
-                return submitted
-            if submitted.outcome is ClaimOutcome.ORDER_TAKEN:
-                # The order may be held by this very key, which another call has just claimed.
-                found = await self._replays.find(key, wish.request_hash, deadline_s)
-                if isinstance(found, CommandReply):
-                    return found
-                if found is None:
-                    raise _order_taken(planned, submitted.holder_payment_id)
-                reopen = found
-            elif submitted.outcome is ClaimOutcome.KEY_TAKEN:
-                found = await self._replays.find(key, wish.request_hash, deadline_s)
-                if isinstance(found, CommandReply):
-                    return found
-                reopen = found
-            elif submitted.outcome in RESTORED:
-                await self._after_restore(wish, planned, submitted.outcome)
+            if isinstance(submitted, FailsOver):
+                submitted = await self.failover.carry_on(planned.command, submitted.aggregate, patience)
+            match submitted:
+                case CommandReply() as reply:
+                    return reply
+                case NothingSent(verdict=verdict, payment=payment):
+                    goes_on = itinerary is not None and patience.has_time() and itinerary.not_sent(payment, verdict)
+                    if goes_on:
+                        self._telemetry.failover(payment.account_id, "NOT_SENT")
+                    if not goes_on and not await patience.waits(verdict.retry_after_s):
+                        raise not_sent(verdict)
+                    reopen = Reopen(planned.command)
+                case Claimed(outcome=outcome, holder_payment_id=holder):
+                    if outcome is ClaimOutcome.REFUSED:
+                        continue
+                    if outcome in RESTORED:
+                        await self._after_restore(wish, planned, outcome)
+                        continue
+                    # An order may be held by this very key, which another call has just claimed.
+                    found = await self._replays.find(key, wish.request_hash, patience.left_s())
+                    if isinstance(found, CommandReply):
+                        return found
+                    if found is None and outcome is ClaimOutcome.ORDER_TAKEN:
+                        raise _order_taken(planned, holder)
+                    reopen = found
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to claim; nothing was sent, repeat the call",
@@ -235,16 +313,26 @@ class Commands:
         base = await self._store.load(wish.caller.tenant_id, command.payment_id)
         if base is None:
             raise no_payment(command.payment_id)
-        operation = next(o for o in base.operations if o.command_id == command.command_id)
+        operation = last_operation(command.command_id, base.operations)
         identity = Identity(
-            command.command_id, operation.operation_id, command.payment_id, command.refund_id or "", reopen=True
+            command.command_id,
+            operation.operation_id,
+            command.payment_id,
+            command.refund_id or "",
+            reopen=True,
+            step=operation.step,
         )
         return planner(wish, base, self._account_of(base), identity)
+
+    def _wait_s(self, itinerary: Itinerary | None) -> float:
+        wait_s = self._settings.admission_wait_s
+        # Where another account would be asked next, little is waited for this one.
+        return min(wait_s, HURRIED_WAIT_S) if itinerary is not None and itinerary.has_more() else wait_s
 
     def _account_of(self, base: Aggregate) -> Account:
         account = self._accounts.get(base.payment.account_id)
         if account is None:
-            raise _no_account(base.payment.provider, base.payment.account_id)
+            raise no_account(base.payment.account_id)
         return account
 
     def _check_deadline(self, deadline_s: float | None) -> None:
@@ -256,69 +344,10 @@ class Commands:
                 safe_to_retry=True,
             )
 
-    def _check_room(self, planned: Plan) -> None:
-        if planned.base is None:
-            return
-        payment = planned.base.payment
-        if planned.operation.kind in EXCLUSIVE_KINDS and payment.busy_command_id is not None:
-            raise Busy(
-                Reason.PAYMENT_BUSY,
-                "another confirm, capture or cancel of this payment is under way; repeat the call",
-                safe_to_retry=True,
-                retry_after_s=1.0,
-                details={"payment_id": payment.payment_id, "command_id": payment.busy_command_id},
-            )
-        if len(planned.base.commands) >= COMMANDS_PER_PAYMENT_MAX:
-            raise Precondition(
-                Reason.PAYMENT_FULL,
-                f"a payment takes at most {COMMANDS_PER_PAYMENT_MAX} commands, and this one has had them",
-                details={"payment_id": payment.payment_id},
-            )
-
-    async def _admit(self, account: Account) -> Admission:
-        try:
-            return await account.admit(wait_s=self._settings.admission_wait_s)
-        except AdmissionRefused as refused:
-            details = {"provider": account.provider, "account_id": account.account_id}
-            if refused.saturated:
-                raise Exhausted(
-                    Reason.PROVIDER_BUSY,
-                    f"account {account.account_id} has all the calls in flight that it may have; nothing was sent",
-                    safe_to_retry=True,
-                    retry_after_s=refused.retry_after_s,
-                    details=details,
-                ) from refused
-            raise Unavailable(
-                Reason.PROVIDER_UNAVAILABLE,
-                f"account {account.account_id} is failing and is given a pause; nothing was sent",
-                safe_to_retry=True,
-                retry_after_s=refused.retry_after_s,
-                details=details,
-            ) from refused
-
-
-def _check_not_lost(planned: Plan) -> None:
-    """Refuse what the provider's books show done and this database has no command of: a restore has lost it."""
-    if planned.base is None or planned.reopen:
-        return
-    facts, operation_id = planned.base.payment.facts, planned.operation.operation_id
-    named = (*(m.operation_id for m in facts.movements), *(a.operation_id for a in facts.attempts))
-    if operation_id in named:
-        raise refusal_after_restore(planned, ClaimOutcome.LOST_IN_RESTORE)
-
 
 def no_payment(payment_id: str) -> NotFound:
     """The error for a payment that is not there, or another tenant's: the two look alike."""
     return NotFound(Reason.PAYMENT_NOT_FOUND, f"there is no payment {payment_id} for this tenant", field="payment_id")
-
-
-def _no_account(provider: str, account_id: str) -> NotFound:
-    wanted = account_id or provider or "the default"
-    return NotFound(
-        Reason.ACCOUNT_NOT_FOUND,
-        f"no provider account answers to {wanted!r}; see the gateway's `providers` setting",
-        field="provider_preference",
-    )
 
 
 def _order_taken(planned: Plan, holder_payment_id: str) -> Conflict:

@@ -14,12 +14,13 @@ import structlog
 
 from gateway.app.clock import SendWindow
 from gateway.app.learning import Held, Learning
+from gateway.app.leaving import failing_over
 from gateway.app.replies import CommandReply, ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import view_of
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import Verdict, classify
-from gateway.domain.commands import Command, Operation
+from gateway.domain.commands import Command, CommandKind, Operation
 from gateway.domain.errors import Exhausted, ObolError, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
@@ -35,7 +36,8 @@ class Plan:
     """A command that is ready to be claimed.
 
     `payment` is a new one (create); else `base` is the payment's aggregate as it was read, and `expected_version` the
-    version that the claim depends on (None: only on its amount). `reopen` for a command that was NOT_SENT.
+    version that the claim depends on (None: only on its amount). `reopen` for a command that was NOT_SENT, `next_step`
+    for a further operation of a command under way: with `payment` as well, it moves to that one's account.
     """
 
     command: Command
@@ -46,9 +48,32 @@ class Plan:
     expected_version: int | None = None
     refund: Refund | None = None
     reopen: bool = False
+    next_step: bool = False
+
+    @property
+    def is_of_new_payment(self) -> bool:
+        """Whether the claim brings its payment into being."""
+        return self.payment is not None and not (self.reopen or self.next_step)
+
+
+@dataclass(frozen=True, slots=True)
+class NothingSent:
+    """The command provably had no effect, as is on record now with `payment`: the same key may try again."""
+
+    verdict: Verdict
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class FailsOver:
+    """The account declined softly, and the command is not over: it may go on at another one (gateway.app.failover)."""
+
+    aggregate: Aggregate
 
 
 Key = tuple[str, str, str]
+Landed = CommandReply | Claimed | NothingSent | FailsOver
+"""What a flight comes to: a reply, what the claim came to where it was not CLAIMED, or that another try may follow."""
 
 
 class Engine:
@@ -62,13 +87,13 @@ class Engine:
         self._codec = codec
         self._telemetry = telemetry
         self._settings = settings
-        self._flights: dict[Key, asyncio.Task[CommandReply | Claimed]] = {}
+        self._flights: dict[Key, asyncio.Task[Landed]] = {}
 
-    async def submit(self, plan: Plan, admission: Admission) -> CommandReply | Claimed:
-        """Claim, call and settle `plan`; the reply, or what the claim came to where it was not CLAIMED.
+    async def submit(self, plan: Plan, admission: Admission) -> Landed:
+        """Claim, call and settle `plan`.
 
         The work goes on when the caller is cancelled. Raises Exhausted(OVERLOADED) past `in_flight_max`, and
-        Unavailable where the provider provably did not get it, or the database was lost.
+        Unavailable where the database was lost.
         """
         key = (plan.command.caller.tenant_id, plan.command.rpc, plan.command.idempotency_key)
         if len(self._flights) >= self._settings.in_flight_max or key in self._flights:
@@ -86,7 +111,7 @@ class Engine:
         task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task)
 
-    def flight(self, key: Key) -> "asyncio.Task[CommandReply | Claimed] | None":
+    def flight(self, key: Key) -> "asyncio.Task[Landed] | None":
         """The task that carries this key out in this process right now."""
         return self._flights.get(key)
 
@@ -96,12 +121,12 @@ class Engine:
             await asyncio.wait(tuple(self._flights.values()), timeout=timeout_s)
         return len(self._flights)
 
-    def _landed(self, key: Key, task: "asyncio.Task[CommandReply | Claimed]") -> None:
+    def _landed(self, key: Key, task: "asyncio.Task[Landed]") -> None:
         self._flights.pop(key, None)
         if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), ObolError):
             _log.error("flight failed", exc_info=task.exception())
 
-    async def _carry_out(self, plan: Plan, admission: Admission) -> CommandReply | Claimed:
+    async def _carry_out(self, plan: Plan, admission: Admission) -> Landed:
         # The window opens before the claim is written, so that by any clock it ends before the lease does.
         window = SendWindow(self._settings.send_window_s)
         try:
@@ -128,6 +153,7 @@ class Engine:
             expected_version=plan.expected_version,
             refund=plan.refund,
             reopen=plan.reopen,
+            next_step=plan.next_step,
         )
         try:
             return await self._store.claim(claim)
@@ -157,7 +183,7 @@ class Engine:
         self._telemetry.attempt(account.provider, account.account_id, operation.kind, kind, loop.time() - began)
         return outcome
 
-    async def _answer(self, plan: Plan, held: Held, verdict: Verdict) -> CommandReply | Claimed:
+    async def _answer(self, plan: Plan, held: Held, verdict: Verdict) -> Landed:
         try:
             settled = await self._learning.settle_held(held, verdict, Source.API_REPLY)
         except Unavailable as error:
@@ -173,8 +199,15 @@ class Engine:
             return Claimed(ClaimOutcome.KEY_TAKEN)  # somebody else settled it: answer what is stored
         command = next(c for c in settled.commands if c.command_id == plan.command.command_id)
         if command.state is CommandState.NOT_SENT:
-            raise not_sent(verdict)
-        return CommandReply(command.reply or self.encode(command, settled), replayed=False)
+            return NothingSent(verdict, settled.payment)
+        if command.kind is CommandKind.CREATE and failing_over(settled.payment):
+            return FailsOver(settled)
+        return self.current(command, settled)
+
+    def current(self, command: Command, aggregate: Aggregate) -> CommandReply:
+        """How `command` stands in `aggregate`: its stored reply, or its view as of now."""
+        now = next(each for each in aggregate.commands if each.command_id == command.command_id)
+        return CommandReply(now.reply or self.encode(now, aggregate), replayed=False)
 
     def encode(self, command: Command, aggregate: Aggregate) -> bytes:
         """The command's current view as its reply's bytes."""
@@ -205,13 +238,15 @@ def held_after(plan: Plan, claimed: Claimed) -> Held:
         last_send_us=claimed.last_send_us,
     )
     command = plan.command
+    if plan.reopen or plan.next_step:
+        return Held(operation, command.caller, None)
     if plan.payment is not None:
         payment = plan.payment
         if payment.version != claimed.version:
             payment = replace(payment, version=claimed.version)
         return Held(operation, command.caller, Aggregate(payment, (command,), (operation,), ()))
     base = _base(plan)
-    if claimed.version != base.payment.version + 1 or plan.reopen:
+    if claimed.version != base.payment.version + 1:
         return Held(operation, command.caller, None)
     payment = base.payment
     payment = replace(
@@ -236,11 +271,10 @@ def _base(plan: Plan) -> Aggregate:
 
 def _opening(plan: Plan) -> tuple[Transition, ...]:
     before = CommandState.NOT_SENT if plan.reopen else ""
-    edges = [
-        Transition(Entity.COMMAND, plan.command.command_id, before, CommandState.SENDING),
-        Transition(Entity.OPERATION, plan.operation.operation_id, before, CommandState.SENDING),
-    ]
-    if plan.payment is not None:
+    edges = [Transition(Entity.OPERATION, plan.operation.operation_id, before, CommandState.SENDING)]
+    if not plan.next_step:
+        edges.insert(0, Transition(Entity.COMMAND, plan.command.command_id, before, CommandState.SENDING))
+    if plan.is_of_new_payment and plan.payment is not None:
         edges.insert(0, Transition(Entity.PAYMENT, plan.payment.payment_id, "", plan.payment.state))
     if plan.refund is not None:
         edges.append(Transition(Entity.REFUND, plan.refund.refund_id, before, CommandState.SENDING))

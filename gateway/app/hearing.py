@@ -7,6 +7,7 @@ What the provider says is a lesson for the payment as it was read; whoever asked
 from dataclasses import dataclass, replace
 
 from gateway.app.clock import Clock, jitter, new_id
+from gateway.app.leaving import accounts_left
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
@@ -19,11 +20,12 @@ from gateway.domain.storage import Aggregate, AuditRecord, CallbackChange, Callb
 
 IN_FLIGHT_DEFERRALS_MAX = 3
 NOTE_CHARACTERS_MAX = 500
+COMPLETED = "the payer approved; completed"
 
 
 @dataclass(frozen=True, slots=True)
 class LessonFor:
-    """A lesson, and the payment as it was read for it; the lesson carries the callback's change."""
+    """A lesson, and the payment as it was read for it; it carries the callback's change, but before a completion."""
 
     aggregate: Aggregate
     lesson: Lesson
@@ -31,10 +33,15 @@ class LessonFor:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What is to become of the callback, and what it teaches, where it teaches something."""
+    """What is to become of the callback, and what it teaches, where it teaches something.
+
+    `completes`: the payer has approved, and the callback becomes what `change` says once the payment is completed. Its
+    lesson leaves it as it is, so that whoever dies on the way is followed by another under the same key.
+    """
 
     change: CallbackChange
     lesson: LessonFor | None = None
+    completes: bool = False
 
 
 class Hearing:
@@ -81,7 +88,8 @@ class Hearing:
         aggregate = await self._store.load(tenant_id, payment_id)
         if aggregate is None:
             return self._later(taken, "its payment is not here yet", tenant_id, payment_id)
-        if aggregate.payment.account_id != account.account_id:
+        payment = aggregate.payment
+        if account.account_id not in (payment.account_id, *accounts_left(payment.route)):
             return _rest(
                 taken, CallbackState.QUARANTINED, "it names a payment of another account", tenant_id, payment_id
             )
@@ -112,11 +120,14 @@ class Hearing:
         caller = Caller(
             tenant_id, payment.organization_id, f"callback:{taken.callback.provider}", payment.correlation_id
         )
+        completes = snapshot.completion_due and not lie and snapshot.account_id == payment.account_id
+        told_us = hint.provider_time_us or snapshot.provider_time_us
         lesson = Lesson(
             source=Source.CALLBACK,
-            causation_id=taken.callback.callback_id,
-            snapshot=None if lie else replace(snapshot, provider_time_us=hint.provider_time_us),
-            callback=change,
+            # One that asks for a completion may be taken up several times.
+            causation_id=f"{taken.callback.callback_id}{'/completion' if completes else ''}",
+            snapshot=None if lie else replace(snapshot, provider_time_us=told_us),
+            callback=None if completes else change,
             contradiction="" if lie[:NOTE_CHARACTERS_MAX] == known_lie else lie,
             audit=(
                 AuditRecord(
@@ -132,7 +143,9 @@ class Hearing:
                 ),
             ),
         )
-        return Heard(change, LessonFor(aggregate, lesson))
+        if completes:
+            change = replace(change, note=COMPLETED)
+        return Heard(change, LessonFor(aggregate, lesson), completes)
 
     def wait(self, taken: TakenCallback, note: str, tenant_id: str = "", payment_id: str = "") -> CallbackChange:
         """Try again later; past `callback_give_up_s` it rests in quarantine, where a person can replay it."""

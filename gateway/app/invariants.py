@@ -4,11 +4,13 @@ Each check yields what breaks it. `check_dossier` needs the database alone; `che
 effects that a provider's own log has for its operations.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from gateway.app.leaving import accounts_left, cancelled_at, entry_states, facts_that_speak
 from gateway.app.verdicts import verdict_of_facts
-from gateway.domain.commands import ENTRY_KINDS, CommandKind, Operation
+from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
 from gateway.domain.dossier import Dossier, Effect, Invariant, Violation
 from gateway.domain.movements import MovementKind, MovementStatus
@@ -45,6 +47,7 @@ def check_effects(dossier: Dossier, effects: Mapping[str, Sequence[Effect]], *, 
         own = effects.get(operation.operation_id, ())
         for invariant, message in _of_operation(dossier, operation, own, healed=healed):
             yield _violation(dossier, invariant, f"operations {operation.operation_id}", message)
+    yield from (_violation(dossier, *found) for found in _one_account(dossier, effects))
     yield from (_violation(dossier, *found) for found in _sums(dossier, effects, healed=healed))
 
 
@@ -55,8 +58,8 @@ def _violation(dossier: Dossier, invariant: Invariant, row: str, message: str) -
 def _derived(dossier: Dossier) -> _Found:
     payment = dossier.payment
     row = f"payments {payment.payment_id}"
-    entry = [o.state for o in dossier.operations if o.kind in ENTRY_KINDS]
-    state = derive_payment_state(payment.facts, entry)
+    entry = entry_states(dossier.operations, payment.route)
+    state = derive_payment_state(facts_that_speak(payment.facts, payment.route), entry)
     if payment.state is not state:
         yield Invariant.STATE, row, f"is {payment.state}, and its facts say {state}"
     if payment.dispute_state is not derive_dispute_state(payment.facts):
@@ -181,7 +184,10 @@ def _rows_of(dossier: Dossier) -> Iterator[tuple[tuple[Entity, str], str]]:
 def _callbacks(dossier: Dossier) -> _Found:
     told = _contradictions_told(dossier)
     applied = Counter(
-        e.causation_id for e in dossier.history if e.causation_id.startswith("cbk_") and e.version not in told
+        e.causation_id
+        for e in dossier.history
+        # One that brings about a completion is applied by that; each look on the way may teach something.
+        if e.causation_id.startswith("cbk_") and "/" not in e.causation_id and e.version not in told
     )
     for callback_id, times in applied.items():
         if times > 1:
@@ -228,6 +234,35 @@ def _alive(dossier: Dossier) -> _Found:
             yield Invariant.I15, f"operations {operation.operation_id}", f"is {operation.state} and nobody will look"
 
 
+def _failovers(dossier: Dossier) -> _Found:
+    """A create goes on to another account only from one that declined it and holds nothing of it any more."""
+    left = accounts_left(dossier.payment.route)
+    for former, later in _steps(dossier):
+        row = f"operations {later.operation_id}"
+        if former.account_id not in left:
+            yield Invariant.I1, row, f"was begun, and {former.account_id} was not left"
+        elif former.state is not CommandState.FAILED:
+            yield Invariant.I1, row, f"was begun, and {former.operation_id} at {former.account_id} is {former.state}"
+        elif not cancelled_at(dossier.payment.facts, former.account_id):
+            yield Invariant.I1, row, f"was begun, and the object at {former.account_id} is not cancelled"
+
+
+def _steps(dossier: Dossier) -> Iterator[tuple[Operation, Operation]]:
+    """Each create with the one at another account that followed it in the same command."""
+    creates = [o for o in dossier.operations if o.kind is CommandKind.CREATE]
+    creates.sort(key=lambda operation: operation.step)
+    for former, later in itertools.pairwise(creates):
+        if former.command_id == later.command_id and former.account_id != later.account_id:
+            yield former, later
+
+
+def _one_account(dossier: Dossier, effects: Mapping[str, Sequence[Effect]]) -> _Found:
+    creates = [o for o in dossier.operations if o.kind is CommandKind.CREATE]
+    paid_at = sorted({o.account_id for o in creates if effects.get(o.operation_id)})
+    if len(paid_at) > 1:
+        yield Invariant.I1, f"payments {dossier.payment.payment_id}", f"was paid at {', '.join(paid_at)}"
+
+
 _CHECKS: tuple[Callable[[Dossier], _Found], ...] = (
     _derived,
     _final_observations,
@@ -238,6 +273,7 @@ _CHECKS: tuple[Callable[[Dossier], _Found], ...] = (
     _order,
     _tenants,
     _alive,
+    _failovers,
 )
 
 
@@ -277,6 +313,9 @@ def _moves_money(dossier: Dossier, operation: Operation) -> bool:
     terms = dossier.payment.terms
     if operation.kind is CommandKind.CREATE:
         return terms.confirmation_method is ConfirmationMethod.AUTOMATIC
+    if operation.kind is CommandKind.COMPLETE:
+        # What it moves is booked under the create that it completes.
+        return False
     if operation.kind is CommandKind.CANCEL:
         return terms.capture_method is CaptureMethod.MANUAL and dossier.payment.sums.authorized_minor > 0
     return True

@@ -1,14 +1,14 @@
 """From a caller's wish to a plan: the account, the exact request, the reservation. Reads nothing, sends nothing."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from typing import TypeGuard
 
-from gateway.app.clock import new_id
 from gateway.app.engine import Plan
+from gateway.app.identity import Identity, Wish
 from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
-from gateway.domain.commands import Caller, Command, CommandKind, Operation, PreparedRequest
+from gateway.domain.commands import Command, Operation, PreparedRequest
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import InvalidRequest, ObolError, Precondition, Reason, Sent
 from gateway.domain.movements import Facts, Origin
@@ -17,50 +17,21 @@ from gateway.domain.providers import (
     Account,
     Cancels,
     Captures,
+    Completes,
+    Confirms,
     OperationReference,
     ProviderAdapter,
     Refunds,
     TakesPayments,
 )
+from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import Aggregate
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """The ids of a command: those of its key, or those of a NOT_SENT one that is tried again."""
-
-    command_id: str
-    operation_id: str
-    payment_id: str
-    refund_id: str
-    reopen: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """Who asks for what under which key."""
-
-    caller: Caller
-    rpc: str
-    kind: CommandKind
-    idempotency_key: str
-    request_hash: bytes
-    now_us: int
-
-
-def identity_of(wish: Wish, payment_id: str = "") -> Identity:
-    """The ids of the command under this key; a new payment's too where none is given.
-
-    Command and operation are functions of (tenant, RPC, key): a command that this database has lost is the same one
-    when it is repeated, to the provider as well, whose key and whose metadata are made of these. Payments and refunds
-    are listed by their ids, which begin with the time.
-    """
-    told = "\x00".join((wish.caller.tenant_id, wish.rpc, wish.idempotency_key))
-    return Identity(_derived("cmd", told), _derived("op", f"{told}\x001"), payment_id or new_id("pay"), new_id("ref"))
-
-
-def plan_create(wish: Wish, request: CreatePayment, account: Account, identity: Identity) -> Plan:
+def plan_create(
+    wish: Wish, request: CreatePayment, account: Account, identity: Identity, route: Route | None = None
+) -> Plan:
     """A new payment at `account`. Raises Precondition(CAPABILITY_MISSING) for what the account cannot do."""
     adapter = account.adapter
     terms = _terms(request, wish.now_us)
@@ -86,18 +57,35 @@ def plan_create(wish: Wish, request: CreatePayment, account: Account, identity: 
         created_time_us=wish.now_us,
         updated_time_us=wish.now_us,
         latest_command=LatestCommand(identity.command_id, wish.kind, CommandState.SENDING),
+        route=route,
     )
     return Plan(_command(wish, identity), operation, account, payment=payment)
 
 
-def plan_create_again(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
-    """The create of a payment whose first try provably had no effect, by the terms that were recorded then."""
+def plan_create_again(
+    wish: Wish, base: Aggregate, account: Account, identity: Identity, route: Route | None = None
+) -> Plan:
+    """The create of a payment whose first try provably had no effect, by the terms that were recorded then.
+
+    The payment moves to `account`, which need not be the one of the first try.
+    """
     if not isinstance(account.adapter, TakesPayments):
         raise missing(account, "payments")
     terms = base.payment.terms
+    _check_terms(account, terms)
     prepared = account.adapter.prepare_create(_reference(wish, identity, account), terms)
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency)
-    return Plan(_command(wish, identity), operation, account, base=base, reopen=True)
+    moved = replace(base.payment, provider=account.provider, account_id=account.account_id, route=route)
+    return Plan(
+        _command(wish, identity),
+        operation,
+        account,
+        # Without a route to tell, and at the same account, there is nothing to write of it.
+        payment=moved if moved != base.payment else None,
+        base=base,
+        expected_version=base.payment.version,
+        reopen=True,
+    )
 
 
 def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
@@ -106,8 +94,8 @@ def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: 
     confirmable = (PaymentState.CREATED, PaymentState.FAILED, PaymentState.REQUIRES_ACTION)
     if payment.state not in confirmable or payment.provider_payment_id is None:
         raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "confirmed")
-    if not isinstance(account.adapter, TakesPayments):
-        raise missing(account, "payments")
+    if not isinstance(account.adapter, Confirms):
+        raise missing(account, "confirmation")
     prepared = account.adapter.prepare_confirm(
         _reference(wish, identity, account),
         payment,
@@ -166,6 +154,19 @@ def plan_cancel(wish: Wish, request: CancelPayment, base: Aggregate, account: Ac
     if not isinstance(account.adapter, Cancels):
         raise missing(account, "cancellation")
     prepared = account.adapter.prepare_cancel(_reference(wish, identity, account), payment, reason=request.reason)
+    terms = payment.terms
+    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
+    return _on(base, wish, identity, account, operation, exclusive=True)
+
+
+def plan_complete(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
+    """The completion of what the payer has approved. Raises Precondition(PAYMENT_NOT_CONFIRMABLE)."""
+    payment = base.payment
+    if payment.state is not PaymentState.REQUIRES_ACTION or payment.provider_payment_id is None:
+        raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "completed")
+    if not isinstance(account.adapter, Completes):
+        raise missing(account, "completion")
+    prepared = account.adapter.prepare_complete(_reference(wish, identity, account), payment)
     terms = payment.terms
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
     return _on(base, wish, identity, account, operation, exclusive=True)
@@ -231,11 +232,6 @@ def missing(account: Account, what: str) -> Precondition:
         f"account {account.account_id} ({account.provider}) does not offer {what}",
         details={"provider": account.provider, "account_id": account.account_id},
     )
-
-
-def _derived(prefix: str, told: str) -> str:
-    """An id of 128 bits that the same words always get."""
-    return f"{prefix}_{hashlib.sha256(f'{prefix}{told}'.encode()).hexdigest()[:32]}"
 
 
 def _terms(request: CreatePayment, now_us: int) -> PaymentTerms:
@@ -308,7 +304,7 @@ def _forbidden(reason: Reason, payment: Payment, verb: str) -> ObolError:
 
 def _reference(wish: Wish, identity: Identity, account: Account) -> OperationReference:
     # A function of (command, step, account): whoever sends it again, the provider sees the same key.
-    source = f"{identity.command_id}/1/{account.account_id}"
+    source = f"{identity.command_id}/{identity.step}/{account.account_id}"
     return OperationReference(
         operation_id=identity.operation_id,
         command_id=identity.command_id,
@@ -351,7 +347,7 @@ def _operation(
         command_id=identity.command_id,
         payment_id=identity.payment_id,
         tenant_id=wish.caller.tenant_id,
-        step=1,
+        step=identity.step,
         kind=wish.kind,
         provider=account.provider,
         account_id=account.account_id,

@@ -10,7 +10,7 @@ from gateway.app.requests import check_id
 from gateway.app.settling import Lesson
 from gateway.app.verdicts import Verdict
 from gateway.app.vouching import RESULT_KINDS
-from gateway.domain.commands import Caller, Command, CommandKind, Operation
+from gateway.domain.commands import ENTRY_KINDS, Caller, Command, CommandKind, Operation
 from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import InvalidRequest, Precondition, Reason
 from gateway.domain.observations import Source
@@ -149,8 +149,8 @@ def check_result(proposal: Proposal, operation: Operation) -> None:
             raise _invalid("provider_result_id", "is required for EXECUTED: the provider's id of what it made")
     elif proposal.provider_result_id:
         raise _invalid("provider_result_id", "a cancellation makes nothing at the provider: leave it empty")
-    if proposal.provider_movement_id and operation.kind not in (CommandKind.CREATE, CommandKind.CONFIRM):
-        raise _invalid("provider_movement_id", "is for a create or a confirm")
+    if proposal.provider_movement_id and operation.kind not in ENTRY_KINDS:
+        raise _invalid("provider_movement_id", "is for a create, a confirm or a completion")
 
 
 def repeats(proposal: Proposal, latest: Proposal) -> bool:

@@ -5,6 +5,7 @@ object counts only if the version still stands. Otherwise both are read again.
 """
 
 import asyncio
+from dataclasses import dataclass
 
 import structlog
 
@@ -23,6 +24,15 @@ from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused
 from gateway.domain.storage import AuditRecord, Store
 
 READ_TRIES_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A payment after the provider was asked, and whether the provider waits for us to complete it."""
+
+    payment: Payment
+    completion_due: bool = False
+
 
 _log = structlog.get_logger(__name__)
 
@@ -64,10 +74,10 @@ class Reading:
         self._telemetry.attempt(account.provider, account.account_id, kind, type(lookup).__name__, loop.time() - began)
         return lookup
 
-    async def sync(self, caller: Caller, payment_id: str) -> Payment:
+    async def sync(self, caller: Caller, payment_id: str) -> Synced:
         """The payment after the provider was asked. Raises NotFound, Unavailable, Busy (it will not hold still)."""
-        payment, _ = await self._ask(caller, payment_id)
-        return payment
+        synced, _ = await self._ask(caller, payment_id)
+        return synced
 
     async def catch_up(self, caller: Caller, payment_id: str) -> None:
         """Ask the provider for a payment from before a restore, and note that its facts are the provider's again.
@@ -81,7 +91,7 @@ class Reading:
             raise unread_since_restore(payment_id, doubt)
         await self._store.mark_read(caller.tenant_id, payment_id, generation=generation)
 
-    async def _ask(self, caller: Caller, payment_id: str) -> tuple[Payment, str]:
+    async def _ask(self, caller: Caller, payment_id: str) -> tuple[Synced, str]:
         """The payment after the provider was asked, and why the answer leaves doubt, if it does."""
         for _ in range(READ_TRIES_MAX):
             aggregate = await self._store.load(caller.tenant_id, payment_id)
@@ -101,9 +111,9 @@ class Reading:
                 )
             if isinstance(lookup, Absent):
                 gone = payment.provider_payment_id is not None or not lookup.consistent
-                return payment, "it does not show the payment's object" if gone else ""
+                return Synced(payment), "it does not show the payment's object" if gone else ""
             if lookup.snapshot.unmapped:
-                return payment, f"unmapped: {', '.join(lookup.snapshot.unmapped)}"
+                return Synced(payment), f"unmapped: {', '.join(lookup.snapshot.unmapped)}"
             lie = mismatch(payment, payment.terms, lookup.snapshot)
             lesson = Lesson(
                 source=Source.RECOVERY,
@@ -125,7 +135,7 @@ class Reading:
             )
             settled = await self._learning.settle_read(aggregate, lesson)
             if settled is not None:
-                return settled.payment, lie
+                return Synced(settled.payment, not lie and lookup.snapshot.completion_due), lie
         raise Busy(
             Reason.CONTENTION,
             "the payment is changing too fast to sync; repeat the call",

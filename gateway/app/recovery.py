@@ -10,7 +10,7 @@ Every process runs it. It takes due operations by lease, asks the provider for i
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ import structlog
 from gateway.app.clock import SendWindow, jitter
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
+from gateway.app.modes import Modes
 from gateway.app.places import Places
 from gateway.app.reading import Reading
 from gateway.app.settings import EngineSettings
@@ -26,11 +27,15 @@ from gateway.app.settling import Lesson, next_attempt_s
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import MISMATCH, NEVER_EXECUTED, Verdict, classify, mismatch, verdict_of_facts
 from gateway.domain.commands import CommandKind, Operation
-from gateway.domain.errors import ObolError, Sent
+from gateway.domain.errors import ObolError, Sent, Unavailable
+from gateway.domain.movements import Closure, Facts, ProviderObject
 from gateway.domain.observations import Source
 from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Found, Snapshot, Unreadable
 from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
+
+Complete = Callable[[str, str], Awaitable[None]]
+"""`Commands.complete`: of a tenant's payment that the payer has approved."""
 
 FAILURE_LENGTH_MAX = 500
 TOLD_PATIENCE = 5
@@ -71,7 +76,10 @@ class Recovery:
         reading: Reading,
         telemetry: Telemetry,
         settings: EngineSettings,
+        modes: Modes,
+        complete: Complete,
     ) -> None:
+        self._modes = modes
         self._store = store
         self._accounts = accounts
         self._engine = engine
@@ -79,6 +87,7 @@ class Recovery:
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
+        self._complete = complete
         self._places = Places(settings.recovery_concurrency)
 
     async def run_once(self) -> int:
@@ -128,11 +137,19 @@ class Recovery:
         if aggregate is None:
             raise LookupError(f"payment {operation.payment_id} of operation {operation.operation_id} is gone")
         case = _Case(operation, aggregate, account, now_us)
-        provider_payment_id = aggregate.payment.provider_payment_id or operation.provider_payment_id
+        payment = aggregate.payment
+        known = payment.provider_payment_id if payment.account_id == operation.account_id else None
+        provider_payment_id = known or operation.provider_payment_id
         lookup = await self._reading.look(account, operation.payment_id, provider_payment_id)
         match lookup:
             case Found(snapshot=snapshot):
-                return await self._found(case, snapshot)
+                recovered = await self._found(case, snapshot)
+                is_current = payment.account_id == operation.account_id
+                if snapshot.completion_due and is_current and not mismatch(operation, payment.terms, snapshot):
+                    await self._complete(operation.tenant_id, operation.payment_id)
+                return recovered
+            case Absent() if provider_payment_id and self._has_lapsed(case):
+                return await self._lapsed(case, provider_payment_id)
             case Absent() if provider_payment_id:
                 # The object was there: that it is gone says something of the account, and nothing of this write.
                 return await self._contradicted(case, f"{MISMATCH}the provider does not know its own object any more")
@@ -168,6 +185,29 @@ class Recovery:
         return await self._settle(
             case, self._unresolved(operation, verdict), Recovered.RESOLVED if concluded else Recovered.WAITING
         )
+
+    def _has_lapsed(self, case: _Case) -> bool:
+        """Whether the provider may have dropped an object that nobody paid: no write of ours can have moved money.
+
+        Only a completion of ours takes money there. None was sent that is not known to have been refused, so that the
+        absence, which proves nothing of other objects, hides nothing here.
+        """
+        kept_s = case.account.adapter.capabilities.unpaid_kept_s
+        completions = {o.state for o in case.aggregate.operations if o.kind is CommandKind.COMPLETE}
+        return (
+            kept_s is not None
+            and case.operation.state is CommandState.REQUIRES_ACTION
+            and case.begun_us - case.operation.claimed_time_us > kept_s * 1_000_000
+            and completions <= {CommandState.FAILED, CommandState.NOT_SENT}
+            and not case.aggregate.payment.facts.movements
+        )
+
+    async def _lapsed(self, case: _Case, provider_payment_id: str) -> Recovered:
+        operation, terms = case.operation, case.aggregate.payment.terms
+        gone = Facts(objects=(ProviderObject(operation.account_id, provider_payment_id, Closure.EXPIRED),))
+        snapshot = Snapshot(operation.account_id, provider_payment_id, terms.amount_minor, terms.currency, gone)
+        verdict = Verdict(operation.state, operation.sent, failure="dropped by the provider, unpaid", snapshot=snapshot)
+        return await self._settle(case, self._unresolved(operation, verdict), Recovered.RESOLVED)
 
     async def _contradicted(self, case: _Case, failure: str) -> Recovered:
         """Stay as it is and tell a person, once: as long as the same is seen, a look writes no version."""
@@ -221,6 +261,10 @@ class Recovery:
 
     async def _resend(self, case: _Case) -> Recovered:
         window = SendWindow(self._settings.send_window_s)
+        try:
+            self._modes.check(case.account, new_payment=False)
+        except Unavailable as refused:
+            return await self._wait(case.operation, f"not resent: {refused.reason}")
         try:
             admission = await case.account.admit(wait_s=self._settings.admission_wait_s)
         except AdmissionRefused as refused:

@@ -25,6 +25,7 @@ EXPIRE_AFTER_S_MAX = 30 * 24 * 3600
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _CARD_SEPARATORS = re.compile(r"[\s.-]")
 _CARD_NUMBER = re.compile(r"\d{13,19}")
 
@@ -50,6 +51,7 @@ class CreatePayment:
     order_reference_unique: bool = False
     expire_after_s: int | None = None
     connected_account: str = ""
+    payer_country: str = ""
 
     def __post_init__(self) -> None:
         check_idempotency_key(self.idempotency_key)
@@ -63,6 +65,8 @@ class CreatePayment:
         _check_no_card_number("payment_method", self.payment_method)
         _check_url("return_url", self.return_url)
         _check_metadata(self.metadata)
+        if self.payer_country and not _COUNTRY.fullmatch(self.payer_country):
+            raise _invalid("payer_country", "must be an ISO 3166-1 code of two capital letters, such as DE")
         if self.order_reference_unique and not self.order_reference:
             raise _invalid("order_reference", "order_reference_unique needs an order_reference")
         if self.expire_after_s is not None and not EXPIRE_AFTER_S_MIN <= self.expire_after_s <= EXPIRE_AFTER_S_MAX:
@@ -135,12 +139,31 @@ class RefundPayment:
         _check_text("reason", self.reason, REFERENCE_CHARACTERS_MAX)
 
 
-CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment | RefundPayment
+@dataclass(frozen=True, slots=True)
+class CompletePayment:
+    """What the gateway asks of itself once the payer has approved, where the provider leaves completing to us."""
+
+    idempotency_key: str
+    payment_id: str
+
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
+        check_id("payment_id", self.payment_id)
+
+
+_SINCE_THEN = frozenset({"payer_country"})
+"""Fields that came after the first release: unset, they leave the hash of a request as that release made it."""
+
+CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment | RefundPayment | CompletePayment
 
 
 def request_hash(request: CommandRequest) -> bytes:
     """SHA-256 over the canonical request without its key: equal for equal wishes, whatever their wire form."""
-    wish = {item.name: getattr(request, item.name) for item in fields(request) if item.name != "idempotency_key"}
+    wish = {
+        item.name: getattr(request, item.name)
+        for item in fields(request)
+        if item.name != "idempotency_key" and (item.name not in _SINCE_THEN or getattr(request, item.name))
+    }
     canonical = _CANONICAL.encode([type(request).__name__, wish])
     return hashlib.sha256(canonical.encode()).digest()
 

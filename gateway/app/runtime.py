@@ -1,7 +1,8 @@
 """What one gateway process runs: the use cases, and the loops beside them, with a start and a drain."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -12,10 +13,12 @@ from gateway.app.commands import Commands
 from gateway.app.engine import Engine
 from gateway.app.examining import Examination
 from gateway.app.explaining import Explaining
+from gateway.app.failover import FAILOVER_POLL_S
 from gateway.app.hearing import Hearing
 from gateway.app.inbox import Inbox
 from gateway.app.learning import Learning
 from gateway.app.missed_events import MissedEvents
+from gateway.app.modes import MODES_POLL_S, Modes
 from gateway.app.observing import Observing
 from gateway.app.oversight import Oversight
 from gateway.app.queries import Queries
@@ -26,10 +29,12 @@ from gateway.app.recovery import Recovery
 from gateway.app.replays import Replays
 from gateway.app.replies import ReplyCodec
 from gateway.app.resolving import Resolving
+from gateway.app.routing import Router
 from gateway.app.settings import EngineSettings, EventSettings, ReconciliationSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.errors import ObolError, Unavailable
 from gateway.domain.providers import Accounts
+from gateway.domain.routing import RoutingRule
 from gateway.domain.storage import Store
 
 LOOP_PAUSE_S_MAX = 5.0
@@ -54,6 +59,7 @@ class Runtime:
         telemetry: Telemetry,
         settings: EngineSettings,
         clock: Clock | None = None,
+        rules: Sequence[RoutingRule] = (),
         *,
         reconciliation: ReconciliationSettings | None = None,
         events: EventSettings | None = None,
@@ -63,13 +69,20 @@ class Runtime:
         reading = Reading(store, accounts, learning, telemetry, settings)
         self.engine = Engine(store, learning, codec, telemetry, settings)
         replays = Replays(store, self.engine, telemetry, settings)
-        self.commands = Commands(store, accounts, self.engine, replays, reading, telemetry, settings, clock)
+        self.modes = Modes(store, accounts)
+        router = Router(accounts, self.modes, rules)
+        self.commands = Commands(
+            store, accounts, self.engine, replays, learning, reading, telemetry, settings, clock, router, self.modes
+        )
         self.queries = Queries(store)
         self.observing = Observing(store, settings)
         self.callbacks = Callbacks(store, accounts, telemetry, clock)
-        self.recovery = Recovery(store, accounts, self.engine, learning, reading, telemetry, settings)
+        complete = self.commands.complete
+        self.recovery = Recovery(
+            store, accounts, self.engine, learning, reading, telemetry, settings, self.modes, complete
+        )
         hearing = Hearing(store, accounts, reading, settings, clock)
-        self.applier = Applier(store, hearing, learning, telemetry, settings)
+        self.applier = Applier(store, hearing, learning, telemetry, settings, complete)
         self.inbox = Inbox(store, self.applier, hearing, learning, settings)
         self.oversight = Oversight(store, accounts, settings)
         self.resolving = Resolving(store, accounts, reading, learning, settings)
@@ -90,12 +103,16 @@ class Runtime:
     async def start(self) -> None:
         """Begin recovery, callbacks, sequencing and housekeeping."""
         settings = self._settings
+        with suppress(Unavailable):  # the loop asks again
+            await self.modes.refresh()
         loops = {
             "recovery": self._loop(self.recovery.pump, settings.recovery_poll_s),
             "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
             "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
             "reconciliation": self._loop(self.reconciler.run_once, self._reconciling.poll_s, self.reconciler.wanted),
             "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
+            "modes": self._loop(self.modes.refresh, MODES_POLL_S),
+            "failovers": self._loop(self.commands.failover.run_once, FAILOVER_POLL_S),
             "statistics": self._loop(self._refresh_statistics, STATISTICS_S),
         }
         if self._events.poll_s:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.app.announcing import Change, announce
+from gateway.app.leaving import command_state, entry_states, facts_that_speak, is_of_failover, route_after
 from gateway.app.refunding import refunds_after
 from gateway.app.replies import CommandView, ReplyCodec
 from gateway.app.settings import EngineSettings
@@ -23,6 +24,7 @@ from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
 from gateway.domain.providers import Snapshot
 from gateway.domain.resolutions import Approval
+from gateway.domain.routes import Route
 from gateway.domain.states import (
     FINAL_COMMAND_STATES,
     LIVE_COMMAND_STATES,
@@ -50,6 +52,7 @@ class Lesson:
     `snapshot` is evidence to merge, already checked against the payment's terms. `operation_id`, `epoch` and `verdict`
     belong to an operation whose lease the teller holds. `contradiction` is said aloud in an observation of its own.
     `approval` is the second operator's, where the lesson is what two operators decided.
+    `ends_failover`: why a failover under way ends at the account that declined.
     """
 
     source: Source
@@ -62,6 +65,7 @@ class Lesson:
     audit: tuple[AuditRecord, ...] = ()
     contradiction: str = ""
     approval: Approval | None = None
+    ends_failover: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,10 @@ def settlement_of(
     facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
     judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
     operations = [each.after for each in judged]
-    commands = _commands_after(aggregate.commands, operations)
+    route = route_after(before, facts, aggregate.commands, operations, ends=lesson.ends_failover, now_us=now_us)
+    commands = _commands_after(aggregate.commands, operations, route)
     latest = _latest_of(commands, operations) or before.latest_command
-    after = _payment_after(before, facts, operations, latest, lesson, now_us)
+    after = _payment_after(before, facts, operations, route, latest, lesson, now_us)
     refunds = refunds_after(aggregate, after, operations, now_us)
 
     moved = [each for each in judged if each.before.state is not each.after.state]
@@ -89,7 +94,8 @@ def settlement_of(
     observations = announce(change, lesson.source, lesson.causation_id, lesson.snapshot, now_us)
     held = [each for each in judged if each.before.operation_id == lesson.operation_id]
     changed = [each for each in judged if each not in held and _is_ours_to_write(each)]
-    if not (transitions or observations or held or facts != before.facts or _action_changed(before, after)):
+    told = transitions or observations or held or route != before.route
+    if not (told or facts != before.facts or _action_changed(before, after)):
         return None
     return Settlement(
         payment=after,
@@ -181,15 +187,17 @@ def _payment_after(
     before: Payment,
     facts: Facts,
     operations: list[Operation],
+    route: Route | None,
     latest: LatestCommand | None,
     lesson: Lesson,
     now_us: int,
 ) -> Payment:
-    entry = [operation.state for operation in operations if operation.kind in ENTRY_KINDS]
-    state = derive_payment_state(facts, entry)
+    speaking = facts_that_speak(facts, route)
+    state = derive_payment_state(speaking, entry_states(operations, route))
     reserving = [operation for operation in operations if operation.state in RESERVING_STATES]
     busy = {o.command_id for o in reserving if o.kind in EXCLUSIVE_KINDS}
-    snapshot = lesson.snapshot
+    # What an account that was left shows now is no object of this payment's any more, and no action of its payer's.
+    snapshot = lesson.snapshot if lesson.snapshot and lesson.snapshot.account_id == before.account_id else None
     next_action = snapshot.next_action if snapshot else before.next_action
     return replace(
         before,
@@ -204,8 +212,9 @@ def _payment_after(
         reserved_refund_minor=_reserved(reserving, CommandKind.REFUND),
         busy_command_id=before.busy_command_id if before.busy_command_id in busy else None,
         next_action=next_action if state is PaymentState.REQUIRES_ACTION else None,
-        decline=_decline_of(facts, operations) if state is PaymentState.FAILED else None,
+        decline=_decline_of(speaking, operations) if state is PaymentState.FAILED else None,
         latest_command=latest,
+        route=route,
     )
 
 
@@ -223,24 +232,27 @@ def _decline_of(facts: Facts, operations: list[Operation]) -> Decline | None:
     return failed[-1].decline if failed else None
 
 
-def _commands_after(commands: Iterable[Command], operations: list[Operation]) -> list[Command]:
-    """A command stands where its first operation stands that has not succeeded; with all done, it has succeeded."""
+def _commands_after(commands: Iterable[Command], operations: list[Operation], route: Route | None) -> list[Command]:
     after = []
     for command in commands:
         own = sorted((o for o in operations if o.command_id == command.command_id), key=lambda o: o.step)
-        open_states = [o.state for o in own if o.state is not CommandState.SUCCEEDED]
-        state = open_states[0] if open_states else CommandState.SUCCEEDED
+        state = command_state(command, own, route)
         after.append(command if command.state is state else replace(command, state=state))
     return after
 
 
 def _latest_of(commands: list[Command], operations: list[Operation]) -> LatestCommand | None:
-    """The command axis: the newest command, whoever taught us what.
+    """The command axis: the newest command that somebody asked for, whoever taught us what.
 
-    Newest by its claim, which the database's clock told: gateways' own clocks may be minutes apart.
+    Newest by its claim, which the database's clock told: gateways' own clocks may be minutes apart. A command that
+    went on at another account is as old as its first operation.
     """
-    claimed = {operation.command_id: operation.claimed_time_us for operation in operations}
-    command = max(commands, key=lambda each: (claimed.get(each.command_id, 0), each.command_id), default=None)
+    claimed: dict[str, int] = {}
+    for operation in operations:
+        first_us = claimed.get(operation.command_id, operation.claimed_time_us)
+        claimed[operation.command_id] = min(first_us, operation.claimed_time_us)
+    asked = (each for each in commands if not is_of_failover(each))
+    command = max(asked, key=lambda each: (claimed.get(each.command_id, 0), each.command_id), default=None)
     if command is None:
         return None
     return LatestCommand(command.command_id, command.kind, command.state, decline_of(command, operations))
@@ -250,7 +262,8 @@ def decline_of(command: Command, operations: Iterable[Operation]) -> Decline | N
     """Why `command` failed, where it did."""
     if command.state is not CommandState.FAILED:
         return None
-    return next((o.decline for o in operations if o.command_id == command.command_id and o.decline), None)
+    own = [each for each in operations if each.command_id == command.command_id and each.decline]
+    return max(own, key=lambda each: each.step).decline if own else None
 
 
 def view_of(

@@ -6,10 +6,20 @@ win over answers: an answer can be lost, late or a lie, a booked movement that c
 
 from dataclasses import dataclass
 
+from gateway.app.leaving import accounts_left
 from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import Sent
-from gateway.domain.movements import Attempt, AttemptStatus, Closure, Facts, Movement, MovementKind, MovementStatus
+from gateway.domain.movements import (
+    Attempt,
+    AttemptStatus,
+    Closure,
+    Facts,
+    Movement,
+    MovementKind,
+    MovementStatus,
+    ProviderObject,
+)
 from gateway.domain.payments import ConfirmationMethod, Payment, PaymentTerms
 from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Outcome, Snapshot
 from gateway.domain.states import COMMAND_EDGES, LIVE_COMMAND_STATES, CommandState
@@ -92,7 +102,8 @@ def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -
 
     An object without our reference may be ours (the provider's id was asked for); one with another's cannot.
     """
-    if snapshot.account_id != of.account_id:
+    left = accounts_left(of.route) if isinstance(of, Payment) else ()
+    if snapshot.account_id != of.account_id and snapshot.account_id not in left:
         return f"{MISMATCH}account {snapshot.account_id}, not {of.account_id}"
     if (snapshot.tenant_id or of.tenant_id, snapshot.payment_id or of.payment_id) != (of.tenant_id, of.payment_id):
         return f"{MISMATCH}the object carries another payment's reference"
@@ -118,8 +129,35 @@ def verdict_of_facts(
         case CommandKind.CANCEL:
             # A closure carries no operation id: it speaks for a cancellation under way, not for one that has ended.
             live = operation.state in LIVE_COMMAND_STATES
-            cancelled = any(view.closure is Closure.CANCELLED for view in facts.objects)
+            cancelled = any(
+                view.closure is Closure.CANCELLED and _is_object_of(operation, view) for view in facts.objects
+            )
             return (CommandState.SUCCEEDED, None) if live and cancelled else None
+        case CommandKind.COMPLETE:
+            return _completion_verdict(operation, facts)
+
+
+def _completion_verdict(operation: Operation, facts: Facts) -> tuple[CommandState, Decline | None] | None:
+    """What the object that it completes says: its money is booked under the create, so the attempt speaks for both.
+
+    As with a closure, of a completion under way alone: a later one's success is no success of one that was declined.
+    """
+    of_object = (operation.account_id, operation.provider_payment_id)
+    attempts = [a for a in facts.attempts if (a.account_id, a.provider_payment_id) == of_object]
+    if operation.state not in LIVE_COMMAND_STATES or not attempts:
+        return None
+    last = max(attempts, key=lambda attempt: attempt.ordinal)
+    if last.status in (AttemptStatus.SUCCEEDED, AttemptStatus.PENDING):
+        return CommandState.SUCCEEDED, None
+    if last.status is AttemptStatus.FAILED:
+        return CommandState.FAILED, last.decline or Decline(DeclineReason.UNMAPPED)
+    return (CommandState.FAILED, SUPERSEDED) if _is_superseded(last, facts) else None
+
+
+def _is_object_of(operation: Operation, view: ProviderObject) -> bool:
+    # After a failover the payment has objects at several accounts: one that was cancelled there says nothing here.
+    same = operation.provider_payment_id in (None, view.provider_payment_id)
+    return same and view.account_id == operation.account_id
 
 
 def _entry_verdict(

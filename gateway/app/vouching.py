@@ -8,7 +8,7 @@ configured any more, it does not know its own object, its values are in no table
 from dataclasses import replace
 
 from gateway.app.verdicts import mismatch, verdict_of_facts
-from gateway.domain.commands import CommandKind, Operation
+from gateway.domain.commands import ENTRY_KINDS, CommandKind, Operation
 from gateway.domain.movements import (
     Attempt,
     AttemptStatus,
@@ -41,7 +41,7 @@ def executed(proposal: Proposal, operation: Operation, payment: Payment, lookup:
     Raises Contradicted.
     """
     known_id = payment.provider_payment_id or operation.provider_payment_id
-    names_object = operation.kind in (CommandKind.CREATE, CommandKind.CONFIRM)
+    names_object = operation.kind in ENTRY_KINDS
     if names_object and known_id and proposal.provider_result_id != known_id:
         raise Contradicted(f"the payment is {known_id} at the provider, not {proposal.provider_result_id}")
     match lookup:
@@ -156,19 +156,22 @@ def _entry_facts(proposal: Proposal, operation: Operation, payment: Payment, obj
     objects = (ProviderObject(operation.account_id, object_id),)
     if operation.kind is CommandKind.CREATE and payment.terms.confirmation_method is ConfirmationMethod.MANUAL:
         return Facts(objects=objects)
-    ordinals = [a.ordinal for a in payment.facts.attempts if a.provider_payment_id == object_id]
-    attempt = Attempt(
-        operation.account_id,
-        object_id,
-        max(ordinals, default=0) + 1,
-        AttemptStatus.SUCCEEDED,
-        operation_id=operation.operation_id,
-    )
+    known = [a for a in payment.facts.attempts if a.provider_payment_id == object_id]
+    last = max(known, key=lambda attempt: attempt.ordinal, default=None)
+    if operation.kind is CommandKind.COMPLETE and last is not None:
+        # What it moves is booked under the create that it completes.
+        attempt = replace(last, status=AttemptStatus.SUCCEEDED)
+    else:
+        ordinal = last.ordinal + 1 if last is not None else 1
+        attempt = Attempt(
+            operation.account_id, object_id, ordinal, AttemptStatus.SUCCEEDED, operation_id=operation.operation_id
+        )
     if not proposal.provider_movement_id:
         return Facts(attempts=(attempt,), objects=objects)
     automatic = payment.terms.capture_method is CaptureMethod.AUTOMATIC
     kind = MovementKind.CAPTURE if automatic else MovementKind.AUTHORIZATION
-    return Facts((_movement(kind, proposal.provider_movement_id, operation),), (attempt,), objects)
+    movement = replace(_movement(kind, proposal.provider_movement_id, operation), operation_id=attempt.operation_id)
+    return Facts((movement,), (attempt,), objects)
 
 
 def _movement(kind: MovementKind, movement_id: str, operation: Operation) -> Movement:

@@ -22,6 +22,8 @@ CAUSES: Mapping[str, frozenset[str]] = {
     CommandKind.CAPTURE: frozenset({MovementKind.CAPTURE}),
     CommandKind.CANCEL: frozenset({VOID}),
     CommandKind.REFUND: frozenset({MovementKind.REFUND}),
+    # What a completion moves is booked under the create that it completes.
+    CommandKind.COMPLETE: frozenset(),
 }
 """What an operation may do to money."""
 
@@ -139,7 +141,7 @@ def each_success_has_its_effect(accounts: Accounts) -> Iterator[str]:
     done = {effect.operation_id for effect in accounts.ours}
     for operation in accounts.books.operations:
         # Neither of these need move money.
-        if operation.kind == CommandKind.CANCEL or (
+        if operation.kind in (CommandKind.CANCEL, CommandKind.COMPLETE) or (
             operation.kind == CommandKind.CREATE and operation.payment_id in later
         ):
             continue

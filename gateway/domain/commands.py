@@ -18,12 +18,13 @@ class CommandKind(StrEnum):
     CAPTURE = "CAPTURE"
     CANCEL = "CANCEL"
     REFUND = "REFUND"
+    COMPLETE = "COMPLETE"
 
 
-ENTRY_KINDS = frozenset({CommandKind.CREATE, CommandKind.CONFIRM})
+ENTRY_KINDS = frozenset({CommandKind.CREATE, CommandKind.CONFIRM, CommandKind.COMPLETE})
 """Commands whose UNKNOWN is the payment's; the later ones show their own."""
 
-EXCLUSIVE_KINDS = frozenset({CommandKind.CONFIRM, CommandKind.CAPTURE, CommandKind.CANCEL})
+EXCLUSIVE_KINDS = frozenset({CommandKind.CONFIRM, CommandKind.CAPTURE, CommandKind.CANCEL, CommandKind.COMPLETE})
 """At most one of these is under way for a payment; refunds run side by side."""
 
 

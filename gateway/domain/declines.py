@@ -1,7 +1,9 @@
 """Why a provider refused: one published vocabulary for all providers, with the provider's own words beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class DeclineReason(StrEnum):
@@ -39,3 +41,39 @@ class Decline:
     provider_code: str = ""
     provider_message: str = ""
     advice: RetryAdvice = RetryAdvice.NONE
+
+
+class Softness(StrEnum):
+    """Whether another provider may see it otherwise. SOFT: it may. HARD: the payer, the law or the books say no."""
+
+    SOFT = "SOFT"
+    HARD = "HARD"
+
+
+SOFTNESS: Mapping[DeclineReason, Softness] = MappingProxyType(
+    {
+        # The bank's mood, or the provider's: another acquirer, or another day, gets another answer.
+        DeclineReason.DECLINED: Softness.SOFT,
+        DeclineReason.REFUSED_BY_PROVIDER: Softness.SOFT,
+        DeclineReason.NOT_SUPPORTED: Softness.SOFT,
+        DeclineReason.LIMIT_EXCEEDED: Softness.SOFT,
+        # The payer's own: the same everywhere, and asking again elsewhere costs trust with the card networks.
+        DeclineReason.INSUFFICIENT_FUNDS: Softness.HARD,
+        DeclineReason.EXPIRED_METHOD: Softness.HARD,
+        DeclineReason.INVALID_METHOD: Softness.HARD,
+        DeclineReason.LOST_OR_STOLEN: Softness.HARD,
+        DeclineReason.SUSPECTED_FRAUD: Softness.HARD,
+        DeclineReason.AUTHENTICATION_FAILED: Softness.HARD,
+        # Ours, not a provider's word on the payer: nothing says that a second try is wished for.
+        DeclineReason.NEVER_EXECUTED: Softness.HARD,
+        DeclineReason.SUPERSEDED: Softness.HARD,
+        # What the table does not know is nothing to build a second charge on.
+        DeclineReason.UNMAPPED: Softness.HARD,
+    }
+)
+"""Total over the vocabulary: a reason cannot come to be without its place here (docs/declines.md shows it)."""
+
+
+def is_soft(decline: Decline | None) -> bool:
+    """Whether a failover may follow, where a rule asks for it."""
+    return decline is not None and SOFTNESS[decline.reason] is Softness.SOFT

@@ -8,6 +8,7 @@ from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import MoneySums
 from gateway.domain.movements import Facts, Origin
+from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 
 
@@ -73,7 +74,7 @@ class Payment:
     """A payment with its derived state. `version` rises by one with every write to it.
 
     `reserved_*` are amounts of captures and refunds that are sent or unknown and have no movement yet.
-    `busy_command_id` names the exclusive command under way.
+    `busy_command_id` names the exclusive command under way. `route` says why it is at its account, where rules say so.
     """
 
     payment_id: str
@@ -97,6 +98,7 @@ class Payment:
     next_action: NextAction | None = None
     decline: Decline | None = None
     latest_command: LatestCommand | None = None
+    route: Route | None = None
 
     @property
     def capturable_minor(self) -> int:

@@ -23,6 +23,9 @@ class Capabilities:
     `absence_is_consistent`: a lookup by our reference sees every earlier write, so that not found means not there.
     Where it is False, or there is no lookup, absence concludes nothing. `key_window_s`: for how long the provider
     documents to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
+    `finds_by_reference`: there is such a lookup; without one an object whose id was lost is found by its events alone.
+    `unpaid_kept_s`: an object that waits for its payer, and is completed by us alone, may be gone after so long, where
+    the provider drops such ones; None where it keeps them.
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -38,6 +41,8 @@ class Capabilities:
     absence_is_consistent: bool
     flight_s_max: int
     amount_minor_max: int | None = None
+    finds_by_reference: bool = True
+    unpaid_kept_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,8 @@ class Snapshot:
     object's own. `payment_id`, `tenant_id`, `operation_id` (of the create) and `order_reference` are ours from its
     metadata, empty where it has none. `unmapped` names every value that the mapping table did not know: with any, the
     outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as the movement's reason.
+    `completion_due`: the payer has done their part, and the provider waits for us to complete the payment
+    (`Completes`).
     """
 
     account_id: str
@@ -95,6 +102,7 @@ class Snapshot:
     risk: RiskSignal | None = None
     operation_id: str = ""
     order_reference: str = ""
+    completion_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,13 +225,25 @@ class ProviderAdapter(Protocol):
 
 @runtime_checkable
 class TakesPayments(Protocol):
-    """Creates and confirms payments."""
+    """Creates payments."""
 
     def prepare_create(self, reference: OperationReference, terms: PaymentTerms) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Confirms(Protocol):
+    """Confirms a payment that was created without, or whose last try failed."""
 
     def prepare_confirm(
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Completes a payment that its payer has approved, where the provider leaves that to us (`completion_due`)."""
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest: ...
 
 
 @runtime_checkable
@@ -303,31 +323,17 @@ class ListsPayments(Protocol):
     ) -> tuple[Sequence[Snapshot], str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class SetupCheck:
-    """One thing about an account's set-up at its provider, as it is seen; `problem` is what to mend, "" for nothing."""
-
-    subject: str
-    seen: str
-    problem: str = ""
-
-
-@runtime_checkable
-class ChecksSetup(Protocol):
-    """Can say whether an account is set up at its provider as the gateway needs it. Reads only."""
-
-    async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
-        """Credentials, version, and that callbacks come to `callback_path` of some address. Raises nothing."""
-        ...
-
-
 class AdmissionRefused(Exception):
-    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent."""
+    """The account takes no more commands now: its breaker is open, or its bulkhead is full. Nothing was sent.
 
-    def __init__(self, message: str, *, saturated: bool, retry_after_s: float) -> None:
+    `limited`: its rate limit says so, and waiting `retry_after_s` seconds gives a turn.
+    """
+
+    def __init__(self, message: str, *, saturated: bool, retry_after_s: float, limited: bool = False) -> None:
         super().__init__(message)
         self.saturated = saturated
         self.retry_after_s = retry_after_s
+        self.limited = limited
 
 
 class Admission(Protocol):
@@ -360,6 +366,24 @@ class Account(Protocol):
     async def admit(self, *, wait_s: float) -> Admission:
         """Wait at most `wait_s` for a place. Raises AdmissionRefused."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLoad:
+    """What an account has to do in this process, and the rate that it allows itself (0: no limit)."""
+
+    calls_in_flight: int = 0
+    calls_waiting: int = 0
+    rate_per_s: float = 0.0
+    rate_burst: int = 0
+
+
+@runtime_checkable
+class ShowsLoad(Protocol):
+    """An account that tells operators of its load."""
+
+    @property
+    def load(self) -> AccountLoad: ...
 
 
 class Accounts(Protocol):

@@ -311,6 +311,10 @@ class Oversight(Protocol):
         """Whether nothing may be sent at the account, nor concluded from absence."""
         ...
 
+    async def has_lost(self, tenant_id: str, payment_id: str) -> bool:
+        """Whether a provider's books show an operation of the payment that a restore has lost."""
+        ...
+
     async def mark_read(self, tenant_id: str, payment_id: str, *, generation: int) -> None:
         """The provider was asked for this payment since the restore that began `generation`."""
         ...

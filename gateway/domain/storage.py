@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.domain.commands import Caller, Command, Operation
+from gateway.domain.modes import AccountMode
 from gateway.domain.observations import Observation
 from gateway.domain.operating import OperatingStore
 from gateway.domain.payments import Payment, Refund
@@ -198,6 +199,18 @@ class Store(OperatingStore, Oversight, Protocol):
 
     async def take_abandoned(self, *, limit: int, retry_s: float) -> Sequence[tuple[str, str]]:
         """(tenant, payment) whose action was not finished by its expiry; each comes again after `retry_s` at most."""
+        ...
+
+    async def take_failovers(self, *, limit: int, retry_s: float) -> Sequence[tuple[str, str]]:
+        """(tenant, payment) whose failover nobody has brought to its end; each comes again after `retry_s` at most."""
+        ...
+
+    async def set_account_mode(self, mode: AccountMode, audit: AuditRecord) -> AccountMode:
+        """Put an account into a mode, with its audit record; the mode as it stands, with the database's time."""
+        ...
+
+    async def account_modes(self) -> Sequence[AccountMode]:
+        """Every mode that was ever set, by account."""
         ...
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:

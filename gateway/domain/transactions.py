@@ -76,7 +76,10 @@ class Claim:
       payment's version to be `expected_version`; `operation.reserved_minor` of a capture or refund must fit into what
       is capturable or refundable at that moment (a conditional update), whatever `expected_version` (None: any).
     - `reopen`: the command and operation exist in NOT_SENT, under the same key and request; they return to SENDING with
-      a higher epoch and the new exact request. Combines with either form (a create's payment exists by then).
+      a higher epoch and the new exact request. Combines with either form (a create's payment exists by then): with
+      `payment` given it moves to that one's account.
+    - `next_step`: the command is SENDING, and the operation is a further one of it, at the account of `payment`, to
+      which the payment moves; its object at the former account is no longer the payment's.
     """
 
     command: Command
@@ -88,6 +91,7 @@ class Claim:
     expected_version: int | None = None
     refund: Refund | None = None
     reopen: bool = False
+    next_step: bool = False
 
 
 @dataclass(frozen=True, slots=True)

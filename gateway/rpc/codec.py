@@ -27,13 +27,18 @@ RESPONSES: Mapping[str, Callable[[CommandView], Message]] = MappingProxyType(
 )
 """RPC to its response; every RPC that carries an idempotency key."""
 
+OWN: Mapping[str, Callable[[CommandView], Message]] = MappingProxyType(
+    {"CompletePayment": lambda view: pb.GetPaymentResponse(payment=payment_to_proto(view.payment))}
+)
+"""What the gateway asks of itself: nobody can call it, and its reply is kept as any command's is."""
+
 
 class ProtoReplyCodec:
     """Implements `gateway.app.replies.ReplyCodec`: deterministic, so equal views give equal bytes."""
 
     def encode(self, view: CommandView) -> bytes:
         """The response message of `view.rpc`. Raises ValueError for an RPC without a stored reply."""
-        response = RESPONSES.get(view.rpc)
+        response = RESPONSES.get(view.rpc) or OWN.get(view.rpc)
         if response is None:
             raise ValueError(f"RPC {view.rpc!r} has no stored reply")
         return response(view).SerializeToString(deterministic=True)

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from gateway.app.explaining import Entry, Explaining
 from gateway.app.inbox import Inbox, Replayed
-from gateway.app.oversight import Oversight, Seen, capabilities_of
+from gateway.app.modes import Modes
+from gateway.app.oversight import Oversight, Seen
 from gateway.app.proposing import Resolved, Wish
 from gateway.app.reconciliations import Reconciliations
 from gateway.app.resolving import Resolving
@@ -23,19 +24,17 @@ from gateway.domain.operating import (
     UnresolvedOperation,
 )
 from gateway.domain.payments import LatestCommand
-from gateway.domain.providers import Account, AccountHealth
 from gateway.domain.resolutions import Proposal, Resolution
 from gateway.domain.storage import CallbackState
 from gateway.domain.transactions import Transition
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.context import Call
+from gateway.rpc.providers import ProviderRpcs
 from gateway.rpc.reading import COMMAND_STATES_READ, PAYMENT_STATES_READ, member_of, time_us_of
 from gateway.rpc.reconciliation import ReconciliationRpcs
 from gateway.rpc.translate import (
-    CAPTURE_METHODS,
     COMMAND_KINDS,
     COMMAND_STATES,
-    CONFIRMATION_METHODS,
     PAYMENT_STATES,
     command_to_proto,
     money_to_proto,
@@ -45,13 +44,6 @@ from gateway.rpc.translate import (
 from obol.v1 import operations_pb2 as pb
 from obol.v1 import payment_pb2
 
-HEALTHS: Mapping[AccountHealth, pb.ProviderHealth.ValueType] = MappingProxyType(
-    {
-        AccountHealth.CLOSED: pb.PROVIDER_HEALTH_CLOSED,
-        AccountHealth.HALF_OPEN: pb.PROVIDER_HEALTH_HALF_OPEN,
-        AccountHealth.OPEN: pb.PROVIDER_HEALTH_OPEN,
-    }
-)
 CALLBACK_STATES: Mapping[CallbackState, pb.CallbackState.ValueType] = MappingProxyType(
     {
         CallbackState.RECEIVED: pb.CALLBACK_STATE_RECEIVED,
@@ -73,7 +65,7 @@ CALLBACK_STATES_READ: Mapping[int, CallbackState] = MappingProxyType(
 RESOLUTIONS_READ: Mapping[int, Resolution] = MappingProxyType({value: each for each, value in RESOLUTIONS.items()})
 
 
-class Operations(ReconciliationRpcs):
+class Operations(ProviderRpcs, ReconciliationRpcs):
     """What operators look at and do, over the use cases."""
 
     def __init__(
@@ -83,15 +75,13 @@ class Operations(ReconciliationRpcs):
         resolving: Resolving,
         explaining: Explaining,
         reconciliations: Reconciliations,
+        modes: Modes,
     ) -> None:
-        super().__init__(reconciliations)
-        self._oversight = oversight
+        ProviderRpcs.__init__(self, oversight, modes)
+        ReconciliationRpcs.__init__(self, reconciliations)
         self._inbox = inbox
         self._resolving = resolving
         self._explaining = explaining
-
-    async def ListProviders(self, request: pb.ListProvidersRequest, call: Call) -> pb.ListProvidersResponse:
-        return pb.ListProvidersResponse(accounts=map(_account, self._oversight.accounts()))
 
     async def ListCallbacks(self, request: pb.ListCallbacksRequest, call: Call) -> pb.ListCallbacksResponse:
         wanted = CallbackFilter(
@@ -151,24 +141,6 @@ class Operations(ReconciliationRpcs):
         )
         records, token = await self._oversight.audit(wanted, request.page_size, request.page_token)
         return pb.ListAuditRecordsResponse(records=map(_record, records), next_page_token=token)
-
-
-def _account(account: Account) -> pb.ProviderAccount:
-    able = account.adapter.capabilities
-    return pb.ProviderAccount(
-        provider=account.provider,
-        account_id=account.account_id,
-        health=HEALTHS[account.health],
-        currencies=sorted(able.currencies),
-        capabilities=capabilities_of(account),
-        key_window_seconds=able.key_window_s,
-        capture_methods=[value for member, value in CAPTURE_METHODS.items() if member in able.capture_methods],
-        confirmation_methods=[
-            value for member, value in CONFIRMATION_METHODS.items() if member in able.confirmation_methods
-        ],
-        flight_seconds_max=able.flight_s_max,
-        amount_minor_max=able.amount_minor_max or 0,
-    )
 
 
 def _callback(kept: KeptCallback) -> pb.ReceivedCallback:

@@ -17,6 +17,7 @@ from gateway.rpc.reading import (
     time_us_of,
     whole_seconds_of,
 )
+from gateway.rpc.routes import route_to_proto
 from gateway.rpc.translate import payment_to_proto, refund_to_proto, source_to_proto, time_to_proto
 from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
@@ -98,7 +99,12 @@ class PaymentGateway:
         entries, token = await self._queries.timeline(
             call.caller, request.payment_id, request.page_size, request.page_token
         )
-        return pb.GetPaymentTimelineResponse(entries=map(_entry, entries), next_page_token=token)
+        payment = await self._queries.get_payment(call.caller, request.payment_id)
+        return pb.GetPaymentTimelineResponse(
+            entries=map(_entry, entries),
+            next_page_token=token,
+            route=None if payment.route is None else route_to_proto(payment.route),
+        )
 
     async def _payment(self, request: pb.GetPaymentRequest, call: Call) -> Payment:
         match request.WhichOneof("reference"):
@@ -136,6 +142,7 @@ def _create(request: pb.CreatePaymentRequest) -> CreatePayment:
         order_reference_unique=request.order_reference_unique,
         expire_after_s=whole_seconds_of(request.expire_after, "expire_after") if expires else None,
         connected_account=request.connected_account,
+        payer_country=request.payer_country,
     )
 
 

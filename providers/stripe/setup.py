@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from gateway.domain.providers import SetupCheck
+from gateway.domain.setup_checks import SetupCheck
 from providers.fields import Fields
 from providers.http import Received
 from providers.strict_json import parse_object

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from simulators.effects import Origin, effect_of
 from simulators.sandbox.changes import Change, Moment, bounded, evolved, with_due, without_due
-from simulators.sandbox.outcomes import DECLINES, outcome_for
+from simulators.sandbox.outcomes import DECLINES, outcome_at, outcome_for
 from simulators.sandbox.payment import (
     Attempt,
     AttemptStatus,
@@ -53,7 +53,7 @@ def confirmed(
         raise refused("payment_not_confirmable", f"A payment that is {payment.status} cannot be confirmed.")
     bounded("attempts", payment.attempt)
     method = token or payment.payment_method
-    outcome = outcome_for(method, payment.amount)
+    outcome = outcome_at(payment.account, method, payment.amount)
     trying = replace(
         payment,
         payment_method=method,

@@ -32,7 +32,8 @@ class Outcome:
     """What a payment method does when it is confirmed, and afterwards.
 
     `decline` is the code where the attempt declines (after the customer's approval, for "action"). `settled`
-    is how a processing attempt ends. `fault` hits the first `fault_times` requests of an idempotency key.
+    is how a processing attempt ends. `fault` hits the first `fault_times` requests of an idempotency key. With
+    `only_at` it does so at that account alone, and succeeds at every other.
     """
 
     token: str
@@ -44,6 +45,7 @@ class Outcome:
     fault_times: int = 1
     refund: Literal["succeeds", "pends", "reverses"] = "succeeds"
     disputed: bool = False
+    only_at: str | None = None
 
 
 def _declining(suffix: str, code: str) -> Outcome:
@@ -66,6 +68,16 @@ OUTCOMES: dict[str, Outcome] = {
         _declining("_lost_stolen", "lost_or_stolen"),
         _declining("_fraud", "suspected_fraud"),
         _declining("_unmapped", "quantum_flux"),
+        Outcome(
+            "card_declined_at_main", "declines at acct_main alone", "decline", "card_declined", only_at="acct_main"
+        ),
+        Outcome(
+            "card_fraud_at_main",
+            "looks fraudulent to acct_main alone",
+            "decline",
+            "suspected_fraud",
+            only_at="acct_main",
+        ),
         Outcome("card_processing_then_ok", "processing, then succeeds", "process"),
         Outcome("card_processing_then_failed", "processing, then fails", "process", "processing_failed", "failed"),
         _failing("answer_lost", "lost_after"),
@@ -110,6 +122,12 @@ def outcome_for(token: str | None, amount: int) -> Outcome:
     if outcome is None:
         raise refused("no_such_payment_method", f"There is no payment method {token[:64]}.", "payment_method")
     return outcome
+
+
+def outcome_at(account: str, token: str | None, amount: int) -> Outcome:
+    """The outcome at an account. Raises Refusal as `outcome_for` does."""
+    outcome = outcome_for(token, amount)
+    return outcome if outcome.only_at in (None, account) else OUTCOMES["card_ok"]
 
 
 def published() -> dict[str, Any]:

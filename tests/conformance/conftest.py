@@ -4,27 +4,27 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conformance.discovery import ALL_DRIVERS
 from tests.conformance.driver import Driver
-from tests.conformance.drivers import DRIVERS
 from tests.conformance.rig import Rig
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `fault` runs once for each fault of each driver, any other once for each driver."""
     if "fault" in metafunc.fixturenames:
-        pairs = [(name, fault) for name in sorted(DRIVERS) for fault in DRIVERS[name].faults]
+        pairs = [(name, fault) for name in sorted(ALL_DRIVERS) for fault in ALL_DRIVERS[name].faults]
         names = [f"{name}-{fault.name}" for name, fault in pairs]
         metafunc.parametrize(("driver", "fault"), pairs, indirect=["driver"], ids=names)
     elif "driver" in metafunc.fixturenames:
-        marks = {name: (pytest.mark.live,) if driven.live else () for name, driven in DRIVERS.items()}
-        drivers = [pytest.param(name, marks=marks[name]) for name in sorted(DRIVERS)]
+        marks = {name: (pytest.mark.live,) if driven.live else () for name, driven in ALL_DRIVERS.items()}
+        drivers = [pytest.param(name, marks=marks[name]) for name in sorted(ALL_DRIVERS)]
         metafunc.parametrize("driver", drivers, indirect=True)
 
 
 @pytest.fixture
 async def driver(request: pytest.FixtureRequest) -> AsyncIterator[Driver]:
     """A running provider."""
-    async with DRIVERS[request.param].start() as started:
+    async with ALL_DRIVERS[request.param].start() as started:
         yield started
 
 

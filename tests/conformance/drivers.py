@@ -18,6 +18,8 @@ from simulators.sandbox.events import signed_headers
 from simulators.sandbox.server import running
 from simulators.sandbox.settings import Account, SandboxSettings, Terms
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
+from tests.conformance.paypal_driver import PAYPAL
+from tests.conformance.paypal_live import LIVE as PAYPAL_LIVE
 from tests.conformance.stripe_driver import STRIPE
 from tests.conformance.stripe_live import LIVE as STRIPE_LIVE
 
@@ -135,6 +137,8 @@ async def sandbox() -> AsyncIterator[Driver]:
 
 
 DRIVERS: Mapping[str, Driven] = {
+    "paypal": PAYPAL,
+    "paypal-live": PAYPAL_LIVE,
     "sandbox": Driven(sandbox, SANDBOX_FAULTS),
     "stripe": STRIPE,
     "stripe-live": STRIPE_LIVE,

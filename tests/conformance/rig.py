@@ -17,6 +17,8 @@ from gateway.domain.providers import (
     Answered,
     Cancels,
     Captures,
+    Completes,
+    Confirms,
     Declined,
     Found,
     ListsEvents,
@@ -56,41 +58,65 @@ class Rig:
         self._numbers = count(1)
         # A provider of its own remembers keys and references of earlier runs.
         self._run = f"{run}_" if (run := getattr(driver, "run", "")) else ""
+        self.used: set[str] = set()
 
     @property
     def takes(self) -> TakesPayments:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("TakesPayments")
         return self.adapter if isinstance(self.adapter, TakesPayments) else lacking(self.adapter, TakesPayments)
+
+    @property
+    def confirms(self) -> Confirms:
+        """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Confirms")
+        return self.adapter if isinstance(self.adapter, Confirms) else lacking(self.adapter, Confirms)
 
     @property
     def captures(self) -> Captures:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Captures")
         return self.adapter if isinstance(self.adapter, Captures) else lacking(self.adapter, Captures)
 
     @property
     def cancels(self) -> Cancels:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Cancels")
         return self.adapter if isinstance(self.adapter, Cancels) else lacking(self.adapter, Cancels)
 
     @property
     def refunds(self) -> Refunds:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Refunds")
         return self.adapter if isinstance(self.adapter, Refunds) else lacking(self.adapter, Refunds)
 
     @property
     def reads(self) -> ReadsCallbacks:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ReadsCallbacks")
         return self.adapter if isinstance(self.adapter, ReadsCallbacks) else lacking(self.adapter, ReadsCallbacks)
 
     @property
     def events(self) -> ListsEvents:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ListsEvents")
         return self.adapter if isinstance(self.adapter, ListsEvents) else lacking(self.adapter, ListsEvents)
 
     @property
     def payments(self) -> ListsPayments:
         """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("ListsPayments")
         return self.adapter if isinstance(self.adapter, ListsPayments) else lacking(self.adapter, ListsPayments)
+
+    @property
+    def finds(self) -> bool:
+        """Whether the provider can be asked for an object by our reference at all."""
+        return self.adapter.capabilities.finds_by_reference
+
+    def find_by_reference(self) -> None:
+        """Skip where the provider cannot."""
+        if not self.finds:
+            pytest.skip(f"{self.driver.provider} finds no object by our reference, and says so")
 
     def reference(self, payment_id: str = "") -> OperationReference:
         """A new operation, of a new payment unless one is named."""
@@ -181,6 +207,12 @@ class Rig:
             updated_time_us=0,
             provider_payment_id=snapshot.provider_payment_id,
         )
+
+    async def completed(self, payment: Payment) -> None:
+        """Complete what the payer has approved, where the provider leaves that to us, as the engine would."""
+        if isinstance(self.adapter, Completes):
+            prepared = self.adapter.prepare_complete(self.reference(payment.payment_id), payment)
+            answered(await self.execute(prepared))
 
     async def fetched(self, payment: Payment) -> Payment:
         """The payment as it is at the provider now."""

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from gateway.app.settings import EngineSettings
-from gateway.config import GrpcSection, WebhooksSection
+from gateway.config_sections import GrpcSection, WebhooksSection
 from gateway.rpc.interceptors import CallLimits
 from gateway.rpc.server import WireLimits
 from obol.client.channel import REPEATED_BY_THE_CHANNEL

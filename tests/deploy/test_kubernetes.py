@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.config import DatabaseSection, MetricsSection
+from gateway.config_sections import DatabaseSection, MetricsSection
 from gateway.rpc.readiness import PROCESS_SERVICE
 from obol.v1 import payment_gateway_pb2
 from tests.deploy.reading import DEPLOY, ENVOYS, documents, envoy, listeners, parsed, settings, upstreams, walk

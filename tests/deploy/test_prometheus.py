@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.config import MetricsSection
+from gateway.config_sections import MetricsSection
 from gateway.domain.commands import CommandKind
 from gateway.domain.states import CommandState
 from gateway.metrics import Metrics

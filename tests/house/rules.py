@@ -18,7 +18,7 @@ Rule = Callable[[Tree], Iterable[str]]
 
 LINES_MAX = 400
 ADR_LINES_MAX = 60
-OURS = ("gateway/", "providers/", "store/", "webhook_http/", "simulators/", "bench/", "tests/", "proto/")
+OURS = ("kit/", "gateway/", "providers/", "store/", "webhook_http/", "simulators/", "bench/", "tests/", "proto/")
 
 # Modules that may be longer than LINES_MAX, each with its reason.
 LONG: dict[str, str] = {}
@@ -27,6 +27,7 @@ LONG: dict[str, str] = {}
 SIDECAR_MAY_IMPORT = r"providers\.(?:callbacks|secret|strict_json|\w+\.callbacks)\b"
 VAGUE = {"util", "utils", "helper", "helpers", "common", "misc", "manager", "managers"}
 PRINTERS = (
+    "kit/",
     "gateway/cli",
     "gateway/demo",
     "bench/",

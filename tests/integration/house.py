@@ -18,14 +18,8 @@ from grpc_status import rpc_status
 from pydantic import SecretStr
 
 from gateway.app.settings import EngineSettings
-from gateway.config import (
-    DatabaseSection,
-    GrpcSection,
-    MetricsSection,
-    ProviderSection,
-    SecretsSection,
-    Settings,
-)
+from gateway.config import Settings
+from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, SecretsSection
 from gateway.main import serving
 from gateway.rpc.address import unix
 from obol.v1 import (

@@ -11,7 +11,8 @@ import grpc
 import pytest
 from pydantic import SecretStr
 
-from gateway.config import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, Settings
+from gateway.config import Settings
+from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection
 from gateway.main import serving
 from gateway.rpc.address import unix
 from gateway.verification import verify

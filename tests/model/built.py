@@ -25,7 +25,7 @@ def _start_resend_asks_for_the_lease() -> bool:
     engine = create_engine("sqlite://")
     try:
         with engine.begin() as connection:
-            oversight_tables.metadata.create_all(connection)
+            oversight_tables.reconciliations.metadata.create_all(connection)
             connection.execute(insert(operations).values(**operation_row(held)))
             late = literal(24 * 3600 * SECOND_US)
             return start_resend(connection, late, held, lease_s=60.0, send_window_s=10.0) is None

@@ -9,7 +9,8 @@ import grpc.aio
 import pytest
 from pydantic import SecretStr
 
-from gateway.config import DrainSection, MetricsSection, ProviderSection, Settings
+from gateway.config import Settings
+from gateway.config_sections import DrainSection, MetricsSection, ProviderSection
 from gateway.main import Serving, serving
 from gateway.rpc.address import Address
 from obol.v1 import billing_observation_pb2_grpc, payment_gateway_pb2_grpc, provider_callbacks_pb2_grpc

@@ -122,7 +122,7 @@ async def test_a_run_of_the_sequencer_is_bounded(postgresql: str) -> None:
     )
     assert [await store.number_observations() for _ in range(3)] == [BATCH_MAX, 500, 0]
     assert await value(postgresql, "SELECT count(*) FROM observation_outbox") == 0
-    assert await value(postgresql, "SELECT value FROM counters") == 1500
+    assert await value(postgresql, "SELECT value FROM counters WHERE name = 'observations'") == 1500
     await store.close()
 
 

@@ -15,7 +15,8 @@ from gateway.domain.movements import RANKS, Attempt, Facts, Movement, ProviderOb
 from gateway.domain.observations import Observation
 from gateway.domain.payments import NextAction, Payment, PaymentTerms, Refund
 from gateway.domain.storage import AuditRecord, Callback, Transition
-from store import records, rows, tables
+from store import facts as evidence
+from store import records, rows, tables, values
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 amounts = st.integers(0, 2**62)
@@ -58,7 +59,7 @@ def as_json(row: dict[str, Any]) -> dict[str, Any]:
 def test_a_payment_survives(payment: Payment) -> None:
     """Terms, facts, sums, states and documents come back; its row fills the table's columns."""
     row = rows.payment_row(payment)
-    moved = [rows.movement_row(payment.tenant_id, payment.payment_id, one) for one in payment.facts.movements]
+    moved = [evidence.movement_row(payment.tenant_id, payment.payment_id, one) for one in payment.facts.movements]
     assert set(row) == {column.name for column in tables.payments.columns}
     assert rows.payment_from(row, reversed(moved)) == payment
     assert rows.payment_from(as_json(row), [as_json(one) for one in moved]) == payment
@@ -88,7 +89,7 @@ def test_an_operation_survives(operation: Operation) -> None:
 @given(movements)
 def test_a_movement_survives(movement: Movement) -> None:
     """Every field of it."""
-    survives(movement, lambda one: rows.movement_row("t", "p", one), rows.movement_from, "movements")
+    survives(movement, lambda one: evidence.movement_row("t", "p", one), evidence.movement_from, "movements")
 
 
 @given(st.builds(Refund))
@@ -136,7 +137,7 @@ def test_an_audit_record_fills_its_row(record: AuditRecord) -> None:
 @given(st.none() | st.builds(Decline))
 def test_a_decline_survives(decline: Decline | None) -> None:
     """The provider's words, whatever they are."""
-    assert rows.decline_from(rows.decline_document(decline)) == decline
+    assert values.decline_from(values.decline_document(decline)) == decline
 
 
 @given(st.builds(NextAction, redirect_url=st.text(), client_secret=st.text()), payments)
@@ -153,5 +154,5 @@ def test_what_the_payer_must_do_survives(action: NextAction, payment: Payment) -
 )
 def test_what_no_engine_can_hold_is_replaced(given_text: str, kept: str) -> None:
     """NUL and lone surrogates in a provider's words cost a character, never the row."""
-    assert rows.clean(given_text) == kept
-    rows.clean(given_text).encode()
+    assert values.clean(given_text) == kept
+    values.clean(given_text).encode()

@@ -27,6 +27,14 @@ class AioOperationsClient:
         """The configured accounts, what they can do, and how their breakers stand."""
         return await answer(self._stub.ListProviders, request, self._operator, options, READ_TIMEOUT_S, command=False)
 
+    async def set_provider_mode(
+        self, request: ops.SetProviderModeRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.SetProviderModeResponse:
+        """Set what may be sent to an account."""
+        return await answer(
+            self._stub.SetProviderMode, request, self._operator, options, COMMAND_TIMEOUT_S, command=False
+        )
+
     async def list_callbacks(
         self, request: ops.ListCallbacksRequest, /, **options: Unpack[CallOptions]
     ) -> ops.ListCallbacksResponse:

@@ -27,6 +27,12 @@ class OperationsClient:
         """The configured accounts, what they can do, and how their breakers stand."""
         return answer(self._stub.ListProviders, request, self._operator, options, READ_TIMEOUT_S, command=False)
 
+    def set_provider_mode(
+        self, request: ops.SetProviderModeRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.SetProviderModeResponse:
+        """Set what may be sent to an account."""
+        return answer(self._stub.SetProviderMode, request, self._operator, options, COMMAND_TIMEOUT_S, command=False)
+
     def list_callbacks(
         self, request: ops.ListCallbacksRequest, /, **options: Unpack[CallOptions]
     ) -> ops.ListCallbacksResponse:

@@ -51,6 +51,34 @@ PROVIDER_HEALTH_OPEN: ProviderHealth.ValueType  # 3
 """Calls are refused for a while."""
 Global___ProviderHealth: _TypeAlias = ProviderHealth  # noqa: Y015
 
+class _ProviderMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProviderModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProviderMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROVIDER_MODE_UNSPECIFIED: _ProviderMode.ValueType  # 0
+    """Never sent."""
+    PROVIDER_MODE_ACTIVE: _ProviderMode.ValueType  # 1
+    """Everything."""
+    PROVIDER_MODE_DRAINING: _ProviderMode.ValueType  # 2
+    """No new payment; every command on its payments."""
+    PROVIDER_MODE_MAINTENANCE: _ProviderMode.ValueType  # 3
+    """Nothing; recovery looks, and resends nothing."""
+
+class ProviderMode(_ProviderMode, metaclass=_ProviderModeEnumTypeWrapper):
+    """What may be sent to an account. Reads go on in every mode."""
+
+PROVIDER_MODE_UNSPECIFIED: ProviderMode.ValueType  # 0
+"""Never sent."""
+PROVIDER_MODE_ACTIVE: ProviderMode.ValueType  # 1
+"""Everything."""
+PROVIDER_MODE_DRAINING: ProviderMode.ValueType  # 2
+"""No new payment; every command on its payments."""
+PROVIDER_MODE_MAINTENANCE: ProviderMode.ValueType  # 3
+"""Nothing; recovery looks, and resends nothing."""
+Global___ProviderMode: _TypeAlias = ProviderMode  # noqa: Y015
+
 class _CallbackState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -188,6 +216,60 @@ RECONCILIATION_STATE_FAILED: ReconciliationState.ValueType  # 4
 Global___ReconciliationState: _TypeAlias = ReconciliationState  # noqa: Y015
 
 @_typing.final
+class SetProviderModeRequest(_message.Message):
+    """Sets an account's mode."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """The configured account."""
+    mode: Global___ProviderMode.ValueType
+    """The mode from now on."""
+    reason: _builtins.str
+    """Why, 1 to 500 characters; the audit keeps it."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        mode: Global___ProviderMode.ValueType = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "mode", b"mode", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetProviderModeRequest: _TypeAlias = SetProviderModeRequest  # noqa: Y015
+
+@_typing.final
+class SetProviderModeResponse(_message.Message):
+    """The mode is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def account(self) -> Global___ProviderAccount:
+        """The account as it stands."""
+
+    def __init__(
+        self,
+        *,
+        account: Global___ProviderAccount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetProviderModeResponse: _TypeAlias = SetProviderModeResponse  # noqa: Y015
+
+@_typing.final
 class ListProvidersRequest(_message.Message):
     """Nothing to say: all accounts are listed."""
 
@@ -244,6 +326,14 @@ class ProviderAccount(_message.Message):
     CONFIRMATION_METHODS_FIELD_NUMBER: _builtins.int
     FLIGHT_SECONDS_MAX_FIELD_NUMBER: _builtins.int
     AMOUNT_MINOR_MAX_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    MODE_REASON_FIELD_NUMBER: _builtins.int
+    MODE_ACTOR_FIELD_NUMBER: _builtins.int
+    MODE_TIME_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    RATE_BURST_FIELD_NUMBER: _builtins.int
+    CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    CALLS_WAITING_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name."""
     account_id: _builtins.str
@@ -256,6 +346,20 @@ class ProviderAccount(_message.Message):
     """The longest that a request can be on its way before it takes effect, in seconds."""
     amount_minor_max: _builtins.int
     """The most that one payment may be, in minor units; 0 where no bound is known."""
+    mode: Global___ProviderMode.ValueType
+    """What may be sent to it, as this process knows it."""
+    mode_reason: _builtins.str
+    """Why it was set so; empty where nobody ever did."""
+    mode_actor: _builtins.str
+    """Who set it."""
+    rate_per_second: _builtins.float
+    """Calls a second that this process allows itself; 0 for no limit."""
+    rate_burst: _builtins.int
+    """Calls at once under that limit."""
+    calls_in_flight: _builtins.int
+    """Calls of this process under way."""
+    calls_waiting: _builtins.int
+    """Callers of this process that wait for a call."""
     @_builtins.property
     def currencies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """ISO 4217 codes that it takes, sorted."""
@@ -274,6 +378,10 @@ class ProviderAccount(_message.Message):
     def confirmation_methods(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.ConfirmationMethod.ValueType]:
         """As in CreatePayment."""
 
+    @_builtins.property
+    def mode_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was set."""
+
     def __init__(
         self,
         *,
@@ -287,10 +395,18 @@ class ProviderAccount(_message.Message):
         confirmation_methods: _abc.Iterable[_payment_pb2.ConfirmationMethod.ValueType] | None = ...,
         flight_seconds_max: _builtins.int = ...,
         amount_minor_max: _builtins.int = ...,
+        mode: Global___ProviderMode.ValueType = ...,
+        mode_reason: _builtins.str = ...,
+        mode_actor: _builtins.str = ...,
+        mode_time: _timestamp_pb2.Timestamp | None = ...,
+        rate_per_second: _builtins.float = ...,
+        rate_burst: _builtins.int = ...,
+        calls_in_flight: _builtins.int = ...,
+        calls_waiting: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mode_time", b"mode_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor_max", b"amount_minor_max", "capabilities", b"capabilities", "capture_methods", b"capture_methods", "confirmation_methods", b"confirmation_methods", "currencies", b"currencies", "flight_seconds_max", b"flight_seconds_max", "health", b"health", "key_window_seconds", b"key_window_seconds", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor_max", b"amount_minor_max", "calls_in_flight", b"calls_in_flight", "calls_waiting", b"calls_waiting", "capabilities", b"capabilities", "capture_methods", b"capture_methods", "confirmation_methods", b"confirmation_methods", "currencies", b"currencies", "flight_seconds_max", b"flight_seconds_max", "health", b"health", "key_window_seconds", b"key_window_seconds", "mode", b"mode", "mode_actor", b"mode_actor", "mode_reason", b"mode_reason", "mode_time", b"mode_time", "provider", b"provider", "rate_burst", b"rate_burst", "rate_per_second", b"rate_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -49,6 +49,11 @@ class OperationsStub:
                 request_serializer=obol_dot_v1_dot_operations__pb2.ListProvidersRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_operations__pb2.ListProvidersResponse.FromString,
                 _registered_method=True)
+        self.SetProviderMode = channel.unary_unary(
+                '/obol.v1.Operations/SetProviderMode',
+                request_serializer=obol_dot_v1_dot_operations__pb2.SetProviderModeRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.SetProviderModeResponse.FromString,
+                _registered_method=True)
         self.ListCallbacks = channel.unary_unary(
                 '/obol.v1.Operations/ListCallbacks',
                 request_serializer=obol_dot_v1_dot_operations__pb2.ListCallbacksRequest.SerializeToString,
@@ -105,7 +110,17 @@ class OperationsServicer:
     """
 
     def ListProviders(self, request, context):
-        """Lists the configured provider accounts with their capabilities and health.
+        """Lists the configured provider accounts with their capabilities, health and mode.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetProviderMode(self, request, context):
+        """Sets what may be sent to an account. Every replica knows it within seconds; what is in flight is carried out.
+        Idempotent by nature.
+
+        NOT_FOUND, ACCOUNT_NOT_FOUND. INVALID_ARGUMENT: no mode, or no reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -200,6 +215,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     request_deserializer=obol_dot_v1_dot_operations__pb2.ListProvidersRequest.FromString,
                     response_serializer=obol_dot_v1_dot_operations__pb2.ListProvidersResponse.SerializeToString,
             ),
+            'SetProviderMode': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetProviderMode,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.SetProviderModeRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.SetProviderModeResponse.SerializeToString,
+            ),
             'ListCallbacks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCallbacks,
                     request_deserializer=obol_dot_v1_dot_operations__pb2.ListCallbacksRequest.FromString,
@@ -278,6 +298,33 @@ class Operations:
             '/obol.v1.Operations/ListProviders',
             obol_dot_v1_dot_operations__pb2.ListProvidersRequest.SerializeToString,
             obol_dot_v1_dot_operations__pb2.ListProvidersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetProviderMode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/SetProviderMode',
+            obol_dot_v1_dot_operations__pb2.SetProviderModeRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.SetProviderModeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,7 +44,13 @@ class OperationsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationsAsyncStub: ...
     ListProviders: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListProvidersRequest, _operations_pb2.ListProvidersResponse]
-    """Lists the configured provider accounts with their capabilities and health."""
+    """Lists the configured provider accounts with their capabilities, health and mode."""
+    SetProviderMode: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SetProviderModeRequest, _operations_pb2.SetProviderModeResponse]
+    """Sets what may be sent to an account. Every replica knows it within seconds; what is in flight is carried out.
+    Idempotent by nature.
+
+    NOT_FOUND, ACCOUNT_NOT_FOUND. INVALID_ARGUMENT: no mode, or no reason.
+    """
     ListCallbacks: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListCallbacksRequest, _operations_pb2.ListCallbacksResponse]
     """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter."""
     ReplayCallback: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ReplayCallbackRequest, _operations_pb2.ReplayCallbackResponse]
@@ -109,7 +115,13 @@ class OperationsAsyncStub(OperationsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListProviders: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListProvidersRequest, _operations_pb2.ListProvidersResponse]  # type: ignore[assignment]
-    """Lists the configured provider accounts with their capabilities and health."""
+    """Lists the configured provider accounts with their capabilities, health and mode."""
+    SetProviderMode: _aio.UnaryUnaryMultiCallable[_operations_pb2.SetProviderModeRequest, _operations_pb2.SetProviderModeResponse]  # type: ignore[assignment]
+    """Sets what may be sent to an account. Every replica knows it within seconds; what is in flight is carried out.
+    Idempotent by nature.
+
+    NOT_FOUND, ACCOUNT_NOT_FOUND. INVALID_ARGUMENT: no mode, or no reason.
+    """
     ListCallbacks: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListCallbacksRequest, _operations_pb2.ListCallbacksResponse]  # type: ignore[assignment]
     """Lists received callbacks, newest first. INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter."""
     ReplayCallback: _aio.UnaryUnaryMultiCallable[_operations_pb2.ReplayCallbackRequest, _operations_pb2.ReplayCallbackResponse]  # type: ignore[assignment]
@@ -177,7 +189,19 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ListProvidersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ListProvidersResponse, _abc.Awaitable[_operations_pb2.ListProvidersResponse]]:
-        """Lists the configured provider accounts with their capabilities and health."""
+        """Lists the configured provider accounts with their capabilities, health and mode."""
+
+    @_abc_1.abstractmethod
+    def SetProviderMode(
+        self,
+        request: _operations_pb2.SetProviderModeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.SetProviderModeResponse, _abc.Awaitable[_operations_pb2.SetProviderModeResponse]]:
+        """Sets what may be sent to an account. Every replica knows it within seconds; what is in flight is carried out.
+        Idempotent by nature.
+
+        NOT_FOUND, ACCOUNT_NOT_FOUND. INVALID_ARGUMENT: no mode, or no reason.
+        """
 
     @_abc_1.abstractmethod
     def ListCallbacks(

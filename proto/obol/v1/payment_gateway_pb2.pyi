@@ -64,6 +64,7 @@ class CreatePaymentRequest(_message.Message):
     ORDER_REFERENCE_UNIQUE_FIELD_NUMBER: _builtins.int
     EXPIRE_AFTER_FIELD_NUMBER: _builtins.int
     CONNECTED_ACCOUNT_FIELD_NUMBER: _builtins.int
+    PAYER_COUNTRY_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """1 to 255 visible ASCII characters."""
     capture_method: _payment_pb2.CaptureMethod.ValueType
@@ -86,6 +87,8 @@ class CreatePaymentRequest(_message.Message):
     """The order may have one payment only: a second one, whatever its key, is ALREADY_EXISTS. Needs order_reference."""
     connected_account: _builtins.str
     """The connected merchant whom the payment is for; empty for our own."""
+    payer_country: _builtins.str
+    """Where the payer is, as ISO 3166-1 with two capital letters; for routing rules, and not kept. Empty matches no country."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """More than zero, below ten billion major units."""
@@ -96,7 +99,7 @@ class CreatePaymentRequest(_message.Message):
 
     @_builtins.property
     def provider_preference(self) -> Global___ProviderPreference:
-        """The wish for a provider or an account; both empty for the configured default."""
+        """The wish for a provider or an account, which no rule overrules; both empty for the routing rules, else the default."""
 
     @_builtins.property
     def expire_after(self) -> _duration_pb2.Duration:
@@ -120,10 +123,11 @@ class CreatePaymentRequest(_message.Message):
         order_reference_unique: _builtins.bool = ...,
         expire_after: _duration_pb2.Duration | None = ...,
         connected_account: _builtins.str = ...,
+        payer_country: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "expire_after", b"expire_after", "provider_preference", b"provider_preference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "capture_method", b"capture_method", "confirmation_method", b"confirmation_method", "connected_account", b"connected_account", "customer_reference", b"customer_reference", "description", b"description", "expire_after", b"expire_after", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "order_reference", b"order_reference", "order_reference_unique", b"order_reference_unique", "payment_method", b"payment_method", "provider_preference", b"provider_preference", "return_url", b"return_url", "statement_descriptor", b"statement_descriptor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "capture_method", b"capture_method", "confirmation_method", b"confirmation_method", "connected_account", b"connected_account", "customer_reference", b"customer_reference", "description", b"description", "expire_after", b"expire_after", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "order_reference", b"order_reference", "order_reference_unique", b"order_reference_unique", "payer_country", b"payer_country", "payment_method", b"payment_method", "provider_preference", b"provider_preference", "return_url", b"return_url", "statement_descriptor", b"statement_descriptor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -791,21 +795,27 @@ class GetPaymentTimelineResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelineEntry]:
         """Oldest first."""
 
+    @_builtins.property
+    def route(self) -> _payment_pb2.PaymentRoute:
+        """Why the payment is at its account; unset where no routing rules were configured."""
+
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___TimelineEntry] | None = ...,
         next_page_token: _builtins.str = ...,
+        route: _payment_pb2.PaymentRoute | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token", "route", b"route"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

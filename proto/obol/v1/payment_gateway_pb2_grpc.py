@@ -133,6 +133,8 @@ class PaymentGatewayServicer:
 
         ALREADY_EXISTS, ORDER_REFERENCE_TAKEN: the order was declared unique and has a payment (payment_id in the ErrorInfo).
         NOT_FOUND, ACCOUNT_NOT_FOUND: no such provider or account. UNAVAILABLE: provably not sent; the same key may try again.
+        Where a routing rule matched and none of its accounts can take the payment: NO_ACCOUNT_FITS, UNAVAILABLE where
+        their modes are in the way, else FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -55,6 +55,8 @@ class PaymentGatewayStub:
 
     ALREADY_EXISTS, ORDER_REFERENCE_TAKEN: the order was declared unique and has a payment (payment_id in the ErrorInfo).
     NOT_FOUND, ACCOUNT_NOT_FOUND: no such provider or account. UNAVAILABLE: provably not sent; the same key may try again.
+    Where a routing rule matched and none of its accounts can take the payment: NO_ACCOUNT_FITS, UNAVAILABLE where
+    their modes are in the way, else FAILED_PRECONDITION.
     """
     ConfirmPayment: _grpc.UnaryUnaryMultiCallable[_payment_gateway_pb2.ConfirmPaymentRequest, _payment_gateway_pb2.ConfirmPaymentResponse]
     """Confirms a payment that was created without confirmation, or whose last attempt was declined.
@@ -120,6 +122,8 @@ class PaymentGatewayAsyncStub(PaymentGatewayStub):
 
     ALREADY_EXISTS, ORDER_REFERENCE_TAKEN: the order was declared unique and has a payment (payment_id in the ErrorInfo).
     NOT_FOUND, ACCOUNT_NOT_FOUND: no such provider or account. UNAVAILABLE: provably not sent; the same key may try again.
+    Where a routing rule matched and none of its accounts can take the payment: NO_ACCOUNT_FITS, UNAVAILABLE where
+    their modes are in the way, else FAILED_PRECONDITION.
     """
     ConfirmPayment: _aio.UnaryUnaryMultiCallable[_payment_gateway_pb2.ConfirmPaymentRequest, _payment_gateway_pb2.ConfirmPaymentResponse]  # type: ignore[assignment]
     """Confirms a payment that was created without confirmation, or whose last attempt was declined.
@@ -188,6 +192,8 @@ class PaymentGatewayServicer(metaclass=_abc_1.ABCMeta):
 
         ALREADY_EXISTS, ORDER_REFERENCE_TAKEN: the order was declared unique and has a payment (payment_id in the ErrorInfo).
         NOT_FOUND, ACCOUNT_NOT_FOUND: no such provider or account. UNAVAILABLE: provably not sent; the same key may try again.
+        Where a routing rule matched and none of its accounts can take the payment: NO_ACCOUNT_FITS, UNAVAILABLE where
+        their modes are in the way, else FAILED_PRECONDITION.
         """
 
     @_abc_1.abstractmethod

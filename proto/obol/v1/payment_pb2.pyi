@@ -133,6 +133,38 @@ COMMAND_STATE_REVERSED: CommandState.ValueType  # 8
 """It had succeeded, and the provider took it back later."""
 Global___CommandState: _TypeAlias = CommandState  # noqa: Y015
 
+class _RouteOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RouteOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RouteOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROUTE_OUTCOME_UNSPECIFIED: _RouteOutcome.ValueType  # 0
+    """Never sent."""
+    ROUTE_OUTCOME_CHOSEN: _RouteOutcome.ValueType  # 1
+    """The payment is there."""
+    ROUTE_OUTCOME_REFUSED: _RouteOutcome.ValueType  # 2
+    """It did not admit the payment; nothing was written."""
+    ROUTE_OUTCOME_NOT_SENT: _RouteOutcome.ValueType  # 3
+    """It provably did not get the payment."""
+    ROUTE_OUTCOME_DECLINED: _RouteOutcome.ValueType  # 4
+    """It declined softly; its object was, or is being, cancelled."""
+
+class RouteOutcome(_RouteOutcome, metaclass=_RouteOutcomeEnumTypeWrapper):
+    """How one account ended for a payment that was meant for it."""
+
+ROUTE_OUTCOME_UNSPECIFIED: RouteOutcome.ValueType  # 0
+"""Never sent."""
+ROUTE_OUTCOME_CHOSEN: RouteOutcome.ValueType  # 1
+"""The payment is there."""
+ROUTE_OUTCOME_REFUSED: RouteOutcome.ValueType  # 2
+"""It did not admit the payment; nothing was written."""
+ROUTE_OUTCOME_NOT_SENT: RouteOutcome.ValueType  # 3
+"""It provably did not get the payment."""
+ROUTE_OUTCOME_DECLINED: RouteOutcome.ValueType  # 4
+"""It declined softly; its object was, or is being, cancelled."""
+Global___RouteOutcome: _TypeAlias = RouteOutcome  # noqa: Y015
+
 class _CommandKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -148,9 +180,11 @@ class _CommandKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommandKi
     COMMAND_KIND_CAPTURE: _CommandKind.ValueType  # 3
     """CapturePayment."""
     COMMAND_KIND_CANCEL: _CommandKind.ValueType  # 4
-    """CancelPayment, by a caller or by the gateway for an abandoned action."""
+    """CancelPayment, by a caller, or by the gateway: for an abandoned action, and where a failover leaves an account."""
     COMMAND_KIND_REFUND: _CommandKind.ValueType  # 5
     """RefundPayment."""
+    COMMAND_KIND_COMPLETE: _CommandKind.ValueType  # 6
+    """By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
 
 class CommandKind(_CommandKind, metaclass=_CommandKindEnumTypeWrapper):
     """What a command does."""
@@ -164,9 +198,11 @@ COMMAND_KIND_CONFIRM: CommandKind.ValueType  # 2
 COMMAND_KIND_CAPTURE: CommandKind.ValueType  # 3
 """CapturePayment."""
 COMMAND_KIND_CANCEL: CommandKind.ValueType  # 4
-"""CancelPayment, by a caller or by the gateway for an abandoned action."""
+"""CancelPayment, by a caller, or by the gateway: for an abandoned action, and where a failover leaves an account."""
 COMMAND_KIND_REFUND: CommandKind.ValueType  # 5
 """RefundPayment."""
+COMMAND_KIND_COMPLETE: CommandKind.ValueType  # 6
+"""By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
 Global___CommandKind: _TypeAlias = CommandKind  # noqa: Y015
 
 class _DisputeState:
@@ -372,6 +408,86 @@ RETRY_ADVICE_TRY_ANOTHER_METHOD: RetryAdvice.ValueType  # 2
 RETRY_ADVICE_DO_NOT_RETRY: RetryAdvice.ValueType  # 3
 """Do not try this method again."""
 Global___RetryAdvice: _TypeAlias = RetryAdvice  # noqa: Y015
+
+@_typing.final
+class PaymentRoute(_message.Message):
+    """Why a payment is at its account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    FAILING_OVER_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """The rule that matched; empty where the caller named the account or no rule matched."""
+    failing_over: _builtins.bool
+    """It is on its way from the account that declined it to the next one."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """In words, at most ten lines."""
+
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The accounts that were left to choose from, in order."""
+
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteAttempt]:
+        """Where it was tried, oldest first; the last 16."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        candidates: _abc.Iterable[_builtins.str] | None = ...,
+        attempts: _abc.Iterable[Global___RouteAttempt] | None = ...,
+        failing_over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "candidates", b"candidates", "failing_over", b"failing_over", "reasons", b"reasons", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentRoute: _TypeAlias = PaymentRoute  # noqa: Y015
+
+@_typing.final
+class RouteAttempt(_message.Message):
+    """One account that a payment was meant for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """The configured account."""
+    outcome: Global___RouteOutcome.ValueType
+    """How it ended there."""
+    detail: _builtins.str
+    """Why, in words."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        outcome: Global___RouteOutcome.ValueType = ...,
+        detail: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "detail", b"detail", "outcome", b"outcome", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RouteAttempt: _TypeAlias = RouteAttempt  # noqa: Y015
 
 @_typing.final
 class Decline(_message.Message):

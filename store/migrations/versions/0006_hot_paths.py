@@ -7,7 +7,7 @@ the look-up costs next to nothing and the key cannot be dropped alone, keeps it.
 from alembic import op
 
 revision = "0006"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

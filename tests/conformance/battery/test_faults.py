@@ -33,6 +33,11 @@ async def test_a_fault_of_create_is_unknown_until_looked_up(rig: Rig, fault: Fau
     await settled(rig)
     found = await rig.adapter.lookup(reference.payment_id, timeout_s=TIMEOUT_S)
     effects = await rig.effects_of(reference)
+    if fault.booked and not rig.finds:
+        # Only the same request, under its key, brings the object back: with the one effect that it had.
+        assert found == Absent(consistent=False)
+        found = Found(answered(await rig.execute(prepared)).snapshot)
+        assert await rig.effects_of(reference) == effects
     if fault.booked:
         assert isinstance(found, Found), found
         assert [each.amount_minor for each in effects] == [AMOUNT_MINOR]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from gateway.domain.declines import DeclineReason
 from gateway.domain.movements import AttemptStatus, MovementKind, MovementStatus
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
-from gateway.domain.providers import Ambiguous, Answered, NotExecuted
+from gateway.domain.providers import Ambiguous, Answered, Completes, NotExecuted
 from gateway.domain.states import PaymentState
 from tests.conformance.rig import AMOUNT_MINOR, TIMEOUT_S, Rig, answered, declined, movements, offered
 
@@ -32,11 +32,12 @@ async def test_a_manual_payment_is_authorized(rig: Rig) -> None:
 
 async def test_a_payment_that_is_not_confirmed_moves_no_money(rig: Rig) -> None:
     """Created only: no attempt, no effect; the confirm that follows makes both."""
+    confirms = rig.confirms
     _, snapshot = await rig.created(confirmation_method=ConfirmationMethod.MANUAL)
     assert rig.payment(snapshot).state is PaymentState.CREATED
     assert await rig.driver.effects() == []
     reference = rig.reference(snapshot.payment_id)
-    prepared = rig.takes.prepare_confirm(
+    prepared = confirms.prepare_confirm(
         reference, rig.payment(snapshot), payment_method=rig.driver.methods.approves, return_url=""
     )
     confirmed = answered(await rig.execute(prepared)).snapshot
@@ -53,6 +54,7 @@ async def test_a_required_action_is_no_success_and_no_failure(rig: Rig) -> None:
     assert snapshot.next_action is not None
     assert await rig.driver.effects() == []
     await rig.driver.payer_answers(snapshot, approves=True)
+    await rig.completed(rig.payment(snapshot))
     after = await rig.fetched(rig.payment(snapshot))
     assert (after.state, after.next_action) == (PaymentState.CAPTURED, None)
     assert len(await rig.effects_of(reference)) == 1
@@ -64,6 +66,11 @@ async def test_a_payer_who_refuses_fails_the_attempt(rig: Rig) -> None:
     reference, snapshot = await rig.created(payment_method=method)
     await rig.driver.payer_answers(snapshot, approves=False)
     after = await rig.fetched(rig.payment(snapshot))
+    if isinstance(rig.adapter, Completes):
+        # What is completed by us stays open to the payer, who may come back.
+        assert (after.state, after.next_action) == (PaymentState.REQUIRES_ACTION, snapshot.next_action)
+        assert await rig.driver.effects() == []
+        return
     assert after.state is PaymentState.FAILED
     (attempt,) = after.facts.attempts
     assert attempt.decline is not None
@@ -83,17 +90,25 @@ async def test_a_payment_under_way_is_processing(rig: Rig) -> None:
     assert await rig.driver.effects() == []
 
 
-async def test_a_decline_is_definite_and_leaves_the_object_open(rig: Rig) -> None:
-    """Declined with a mapped reason and the object; another method then succeeds on it."""
-    first, prepared = rig.prepare_create(payment_method=rig.driver.methods.declines)
+async def test_a_decline_is_definite(rig: Rig) -> None:
+    """Declined with a mapped reason and the provider's own code, and no effect."""
+    _, prepared = rig.prepare_create(payment_method=rig.driver.methods.declines)
     refused = declined(await rig.execute(prepared))
     assert refused.decline.reason is not DeclineReason.UNMAPPED
     assert refused.decline.provider_code
+    assert await rig.driver.effects() == []
+
+
+async def test_a_decline_leaves_the_object_open(rig: Rig) -> None:
+    """The decline comes with the object; another method then succeeds on it."""
+    confirms = rig.confirms
+    first, prepared = rig.prepare_create(payment_method=rig.driver.methods.declines)
+    refused = declined(await rig.execute(prepared))
     assert refused.snapshot is not None
     assert rig.payment(refused.snapshot).state is PaymentState.FAILED
     assert await rig.driver.effects() == []
     second = rig.reference(first.payment_id)
-    prepared = rig.takes.prepare_confirm(
+    prepared = confirms.prepare_confirm(
         second, rig.payment(refused.snapshot), payment_method=rig.driver.methods.approves, return_url=""
     )
     confirmed = answered(await rig.execute(prepared)).snapshot
@@ -118,7 +133,7 @@ async def test_a_request_that_can_never_be_right_is_declined(rig: Rig) -> None:
     """The provider's books say no to the request itself: a decline with its words, and no object."""
     _, prepared = rig.prepare_create(payment_method="no_such_method")
     refused = declined(await rig.execute(prepared))
-    assert refused.decline.reason is DeclineReason.REFUSED_BY_PROVIDER
+    assert refused.decline.reason in (DeclineReason.REFUSED_BY_PROVIDER, DeclineReason.INVALID_METHOD)
     assert refused.snapshot is None
 
 

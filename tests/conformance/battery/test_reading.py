@@ -21,6 +21,7 @@ async def test_a_payment_is_found_by_its_id(rig: Rig) -> None:
 
 async def test_a_payment_is_found_by_our_reference(rig: Rig) -> None:
     """When the answer was lost, our own id gives the same object."""
+    rig.find_by_reference()
     reference, snapshot = await rig.created()
     found = await rig.adapter.lookup(reference.payment_id, timeout_s=TIMEOUT_S)
     assert isinstance(found, Found)
@@ -47,7 +48,8 @@ async def test_a_lookup_without_leave_is_no_absence(rig: Rig) -> None:
     stranger = rig.driver.adapter(api_key=Secret("of-somebody-else"))
     try:
         assert isinstance(await stranger.fetch(snapshot.provider_payment_id, timeout_s=TIMEOUT_S), Unreadable)
-        assert isinstance(await stranger.lookup(snapshot.payment_id, timeout_s=TIMEOUT_S), Unreadable)
+        found = await stranger.lookup(snapshot.payment_id, timeout_s=TIMEOUT_S)
+        assert isinstance(found, Unreadable) or (not rig.finds and found == Absent(consistent=False))
         assert isinstance(await rig.adapter.fetch(snapshot.provider_payment_id, timeout_s=0.0), Unreadable)
     finally:
         await stranger.close()
@@ -67,7 +69,8 @@ async def test_a_closed_adapter_answers_with_values(rig: Rig) -> None:
     """After close, reading raises nothing."""
     await rig.adapter.close()
     assert isinstance(await rig.adapter.fetch("spay_1", timeout_s=TIMEOUT_S), Unreadable)
-    assert isinstance(await rig.adapter.lookup("pay_1", timeout_s=TIMEOUT_S), Unreadable)
+    found = await rig.adapter.lookup("pay_1", timeout_s=TIMEOUT_S)
+    assert isinstance(found, Unreadable) or (not rig.finds and found == Absent(consistent=False))
 
 
 async def test_events_are_listed_in_order_from_any_of_them(rig: Rig) -> None:

@@ -37,6 +37,12 @@ class Books:
     attempts: list[Attempt] = field(default_factory=list)
     movements: list[Movement] = field(default_factory=list)
     executed: set[str] = field(default_factory=set)
+    decline: Decline = DECLINED
+    completes: bool = False
+    """Whether the provider leaves it to us to complete what the payer has approved."""
+    approved: bool = False
+    completed: bool = False
+    """Whether the attempt has ever gone on from the payer's approval."""
 
     @property
     def object_id(self) -> str:
@@ -87,6 +93,7 @@ class Books:
             payment_id=self.payment.payment_id,
             tenant_id=self.payment.tenant_id,
             next_action=NextAction("https://bank.example/3ds") if self.waits else None,
+            completion_due=self.approved,
         )
 
     def execute(self, operation: Operation, outcome: AttemptStatus = AttemptStatus.SUCCEEDED) -> Outcome:
@@ -107,6 +114,14 @@ class Books:
                     return Declined(REFUSED)
                 self._abandon()
                 self._attempt(operation, outcome)
+            case CommandKind.COMPLETE:
+                if not self.approved or self.closure is not Closure.OPEN:
+                    return Declined(REFUSED)
+                self.approved = False
+                if outcome in (AttemptStatus.FAILED, AttemptStatus.REQUIRES_ACTION):
+                    # The payer has to choose another way to pay.
+                    return Declined(DECLINED)
+                self._finish(self.attempts[-1], outcome)
             case CommandKind.CAPTURE:
                 if operation.amount_minor > self.capturable_minor:
                     return Declined(REFUSED)
@@ -123,7 +138,7 @@ class Books:
         self.executed.add(operation.operation_id)
         own = [a for a in self.attempts if a.operation_id == operation.operation_id]
         if own and own[-1].status is AttemptStatus.FAILED:
-            return Declined(DECLINED, self.snapshot())
+            return Declined(self.decline, self.snapshot())
         return Answered(self.snapshot(), result_id)
 
     # What happens on the provider's own side. Each answers whether it could.
@@ -135,7 +150,16 @@ class Books:
         last = self.attempts[-1]
         if last.status not in (AttemptStatus.REQUIRES_ACTION, AttemptStatus.PENDING):
             return False
+        self.approved = False
         self._finish(last, AttemptStatus.SUCCEEDED if succeeds else AttemptStatus.FAILED)
+        return True
+
+    def approve(self) -> bool:
+        """The payer agrees, and the provider waits for us."""
+        waits = bool(self.attempts) and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION
+        if not (self.completes and waits and self.closure is Closure.OPEN) or self.approved:
+            return False
+        self.approved = True
         return True
 
     def cancel(self, closure: Closure = Closure.CANCELLED) -> bool:
@@ -173,6 +197,8 @@ class Books:
         """Whether an effect of `operation` is in the books and was not undone."""
         if operation.kind is CommandKind.CANCEL:
             return self.closure is Closure.CANCELLED  # by whomever: the wish is fulfilled
+        if operation.kind is CommandKind.COMPLETE:
+            return self.completed  # as with a cancellation
         if operation.operation_id not in self.executed:
             return False
         match operation.kind:
@@ -199,7 +225,8 @@ class Books:
         self._finish(attempt, outcome)
 
     def _finish(self, attempt: Attempt, status: AttemptStatus) -> None:
-        decline = DECLINED if status is AttemptStatus.FAILED else None
+        self.completed |= status in (AttemptStatus.PENDING, AttemptStatus.SUCCEEDED)
+        decline = self.decline if status is AttemptStatus.FAILED else None
         self.attempts[-1] = replace(attempt, status=status, decline=decline)
         if status is AttemptStatus.SUCCEEDED:
             manual = self.payment.terms.capture_method is CaptureMethod.MANUAL
@@ -208,7 +235,7 @@ class Books:
 
     def _abandon(self) -> None:
         if self.attempts and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION:
-            self.attempts[-1] = replace(self.attempts[-1], status=AttemptStatus.FAILED, decline=DECLINED)
+            self.attempts[-1] = replace(self.attempts[-1], status=AttemptStatus.FAILED, decline=self.decline)
 
     def _book(self, kind: MovementKind, amount_minor: int, status: MovementStatus, operation_id: str | None) -> str:
         movement_id = f"{kind.lower()}_{len(self.movements) + 1}"

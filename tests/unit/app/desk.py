@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.app.engine import Plan
+from gateway.app.failover import plan_next_step
+from gateway.app.identity import Wish, identity_of
 from gateway.app.learning import aggregate_after
+from gateway.app.leaving import last_operation
 from gateway.app.planning import (
-    Wish,
-    identity_of,
     plan_cancel,
     plan_capture,
+    plan_complete,
     plan_confirm,
     plan_create,
     plan_refund,
@@ -23,6 +25,7 @@ from gateway.app.requests import (
     CancelPayment,
     CapturePayment,
     CommandRequest,
+    CompletePayment,
     ConfirmPayment,
     CreatePayment,
     RefundPayment,
@@ -44,6 +47,7 @@ from gateway.domain.providers import (
     Outcome,
     Snapshot,
 )
+from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Aggregate, CallbackChange, CallbackState, Entity, Settlement, Transition
 
@@ -98,6 +102,9 @@ class PaperAdapter:
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
     ) -> PreparedRequest:
         return _prepared(reference, "/confirm", payment.terms.amount_minor)
+
+    def prepare_complete(self, reference: OperationReference, payment: Payment) -> PreparedRequest:
+        return _prepared(reference, "/complete", payment.terms.amount_minor)
 
     def prepare_capture(
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
@@ -157,10 +164,10 @@ class GuardRefused(Exception):
 class Desk:
     """One payment and its commands, from its create on."""
 
-    def __init__(self, request: CreatePayment | None = None) -> None:
+    def __init__(self, request: CreatePayment | None = None, route: Route | None = None) -> None:
         request = request or creation()
         wish = wish_of(CommandKind.CREATE, request)
-        plan = plan_create(wish, request, ACCOUNT, identity_of(wish))
+        plan = plan_create(wish, request, ACCOUNT, identity_of(wish), route)
         assert plan.payment is not None
         self.created_as = plan.payment
         self.aggregate = Aggregate(plan.payment, (), (), ())
@@ -182,23 +189,28 @@ class Desk:
         named: dict[str, Any] = {"idempotency_key": key, "payment_id": base.payment.payment_id, **rest}
         amount: dict[str, Any] = {"amount_minor": amount_minor, "currency": currency}
         payment_id = base.payment.payment_id
+        account = PaperAccount(account_id=base.payment.account_id)
         match kind:
             case CommandKind.CONFIRM:
                 confirm = ConfirmPayment(**named)
                 wish = wish_of(kind, confirm)
-                return plan_confirm(wish, confirm, base, ACCOUNT, identity_of(wish, payment_id))
+                return plan_confirm(wish, confirm, base, account, identity_of(wish, payment_id))
             case CommandKind.CAPTURE:
                 capture = CapturePayment(**named, **amount)
                 wish = wish_of(kind, capture)
-                return plan_capture(wish, capture, base, ACCOUNT, identity_of(wish, payment_id))
+                return plan_capture(wish, capture, base, account, identity_of(wish, payment_id))
             case CommandKind.CANCEL:
                 cancel = CancelPayment(**named)
                 wish = wish_of(kind, cancel)
-                return plan_cancel(wish, cancel, base, ACCOUNT, identity_of(wish, payment_id))
+                return plan_cancel(wish, cancel, base, account, identity_of(wish, payment_id))
             case CommandKind.REFUND:
                 refund = RefundPayment(**named, **amount)
                 wish = wish_of(kind, refund)
-                return plan_refund(wish, refund, base, ACCOUNT, identity_of(wish, payment_id))
+                return plan_refund(wish, refund, base, account, identity_of(wish, payment_id))
+            case CommandKind.COMPLETE:
+                complete = CompletePayment(**named)
+                wish = wish_of(kind, complete)
+                return plan_complete(wish, base, account, identity_of(wish, payment_id))
             case CommandKind.CREATE:
                 raise AssertionError("a payment is created once")
 
@@ -230,6 +242,23 @@ class Desk:
         )
         self._began(again, CommandState.NOT_SENT)
         return again
+
+    def go_on(self, account: Account) -> Operation:
+        """The create's next step at `account`, by the store's guards. Raises GuardRefused."""
+        command = next(c for c in self.aggregate.commands if c.kind is CommandKind.CREATE)
+        route = self.payment.route
+        assert route is not None
+        if command.state is not CommandState.SENDING:
+            raise GuardRefused("the create is over")
+        step = last_operation(command.command_id, self.aggregate.operations).step + 1
+        plan = plan_next_step(command, self.aggregate, account, step, replace(route, failing_over=False))
+        assert plan.payment is not None
+        old = self.aggregate
+        operation = replace(plan.operation, epoch=1, lease_until_us=NOW_US, last_send_us=NOW_US)
+        moved = replace(plan.payment, version=old.payment.version + 1)
+        self.aggregate = Aggregate(moved, old.commands, (*old.operations, operation), old.refunds)
+        self.history.append(Transition(Entity.OPERATION, operation.operation_id, "", CommandState.SENDING))
+        return operation
 
     def _guarded(self, operation: Operation, version: int) -> Payment:
         payment, kind, wanted = self.payment, operation.kind, operation.reserved_minor

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app.planning import Identity, identity_of, plan_create, plan_create_again, plan_refund
+from gateway.app.identity import Identity, identity_of
+from gateway.app.planning import plan_create, plan_create_again, plan_refund
 from gateway.app.requests import RefundPayment
 from gateway.domain.commands import CommandKind
 from gateway.domain.derivation import MoneySums

@@ -146,7 +146,7 @@ def test_a_text_is_within_its_bound(request_: CommandRequest, name: str, most: i
 def test_every_text_of_a_create_has_a_bound() -> None:
     """A field that is added without a bound is found here."""
     bounded = {name for request, name, _, _ in TEXTS if request is CREATE}
-    elsewhere = {"idempotency_key", "currency", "return_url", "capture_method", "confirmation_method"}
+    elsewhere = {"idempotency_key", "currency", "return_url", "capture_method", "confirmation_method", "payer_country"}
     texts = {item.name for item in fields(CREATE) if isinstance(getattr(CREATE, item.name), str)}
     assert texts == bounded | elsewhere
 
@@ -329,6 +329,7 @@ def test_every_field_of_a_create_but_its_key_is_in_the_hash(item: str) -> None:
         "metadata": {"k": "v"},
         "order_reference_unique": True,
         "expire_after_s": 60,
+        "payer_country": "DE",
     }
     altered = changed(full, **{item: other.get(item, "other")})
     assert (request_hash(altered) != request_hash(full)) == (item != "idempotency_key")
@@ -345,3 +346,16 @@ def test_the_order_of_metadata_is_no_part_of_the_wish(metadata: dict[str, str], 
 def test_two_rpcs_with_the_same_fields_are_two_wishes() -> None:
     """A cancellation is not a confirmation."""
     assert len({request_hash(without_key(request)) for request in LEAST}) == len(LEAST)
+
+
+@pytest.mark.parametrize("country", ["de", "DEU", "D", "D1", "ÄÖ"])
+def test_a_country_is_two_capital_letters(country: str) -> None:
+    """A rule compares it letter by letter: what could never match is refused."""
+    error = refusal(CREATE, payer_country=country)
+    assert (error.reason, error.field) == (Reason.FIELD_INVALID, "payer_country")
+
+
+def test_a_field_that_came_later_leaves_older_hashes_alone() -> None:
+    """A key that the release before this one claimed still fits its request."""
+    before = "d6a0c2fce6eda7467be35726"
+    assert request_hash(CreatePayment("key", 100, "USD")).hex()[:24] == before

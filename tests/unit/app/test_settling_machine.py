@@ -55,12 +55,17 @@ class Settling(RuleBasedStateMachine):
     @initialize(
         capture=st.sampled_from(CaptureMethod),
         confirmation=st.sampled_from(ConfirmationMethod),
-        begun=st.sampled_from(["claimed", "made", "made"]),
+        begun=st.sampled_from(["claimed", "made", "made", "approved", "approved"]),
     )
     def create(self, capture: CaptureMethod, confirmation: ConfirmationMethod, begun: str) -> None:
+        completes = begun == "approved"
+        confirmation = ConfirmationMethod.AUTOMATIC if completes else confirmation
         request: CreatePayment = creation(capture_method=capture, confirmation_method=confirmation)
         self.desk = Desk(request)
-        self.books = Books(self.desk.payment)
+        self.books = Books(self.desk.payment, completes=completes)
+        if completes:
+            self.answered(self.desk.create, AttemptStatus.REQUIRES_ACTION)
+            self.books.approve()
         if begun == "made":
             self.answered(self.desk.create, AttemptStatus.SUCCEEDED)
             if confirmation is ConfirmationMethod.MANUAL:
@@ -72,7 +77,9 @@ class Settling(RuleBasedStateMachine):
         kind=st.sampled_from([C.CONFIRM, C.CAPTURE, C.CANCEL, C.REFUND, C.REFUND]), amount=AMOUNTS, final=st.booleans()
     )
     def ask(self, kind: CommandKind, amount: int | None, final: bool) -> None:
-        """A command, where the payment can take it."""
+        """A command, where the payment can take it; where we complete there is no confirming, and the other way."""
+        if kind is C.CONFIRM and self.books.completes:
+            kind = C.COMPLETE
         rest = {"final": final} if kind is C.CAPTURE else {}
         with suppress(Precondition, GuardRefused):
             self.desk.send(kind, amount if kind in (C.CAPTURE, C.REFUND) else None, **rest)
@@ -154,6 +161,7 @@ class Settling(RuleBasedStateMachine):
         """Something happens at the provider that no command of ours asked for now."""
         books = self.books
         deeds: dict[str, Callable[[], bool]] = {
+            "payer approves": books.approve,
             "attempt succeeds": lambda: books.finish_attempt(succeeds=True),
             "attempt fails": lambda: books.finish_attempt(succeeds=False),
             "dashboard cancels": books.cancel,
@@ -187,7 +195,8 @@ class Settling(RuleBasedStateMachine):
         """What was held for never executed is executed: only evidence can tell."""
         absent = [o for o in self.operations(CommandState.FAILED) if o.decline == NEVER_EXECUTED]
         operation = data.draw(st.sampled_from(absent), label="operation")
-        if operation.kind is not C.CANCEL:  # a closure names no operation: the payment tells it, the command cannot
+        # A closure and a completion name no operation: the payment tells it, the command cannot.
+        if operation.kind not in (C.CANCEL, C.COMPLETE):
             self.came_late |= isinstance(self.books.execute(operation), Answered)
 
     # What holds after every step
@@ -213,7 +222,7 @@ class Settling(RuleBasedStateMachine):
     def state_follows_from_facts(self) -> None:
         payment = self.desk.payment
         assert payment.facts == reduce(Facts.merge, reversed(self.learned), Facts())
-        entry = [o.state for o in self.desk.aggregate.operations if o.kind in (C.CREATE, C.CONFIRM)]
+        entry = [o.state for o in self.desk.aggregate.operations if o.kind in (C.CREATE, C.CONFIRM, C.COMPLETE)]
         assert payment.state is derive_payment_state(payment.facts, entry)
         assert payment.dispute_state is derive_dispute_state(payment.facts)
         assert payment.sums == derive_sums(payment.facts)
@@ -275,7 +284,7 @@ class Settling(RuleBasedStateMachine):
         exclusive = [
             o.command_id
             for o in self.desk.aggregate.operations
-            if o.kind in (C.CONFIRM, C.CAPTURE, C.CANCEL) and o.state in RESERVING_STATES
+            if o.kind in (C.CONFIRM, C.CAPTURE, C.CANCEL, C.COMPLETE) and o.state in RESERVING_STATES
         ]
         assert exclusive == ([self.desk.payment.busy_command_id] if self.desk.payment.busy_command_id else [])
 
@@ -288,7 +297,7 @@ class Settling(RuleBasedStateMachine):
             if operation.state is CommandState.SUCCEEDED:
                 assert self.books.stands(operation), operation
             elif operation.state in (CommandState.FAILED, CommandState.NOT_SENT, CommandState.REVERSED):
-                assert operation.kind is C.CANCEL or not self.books.stands(operation), operation
+                assert operation.kind in (C.CANCEL, C.COMPLETE) or not self.books.stands(operation), operation
         payment = self.desk.payment
         if not payment.reserved_capture_minor and payment.state is not PaymentState.UNKNOWN:
             assert payment.capturable_minor == max(0, self.books.capturable_minor)

@@ -262,3 +262,24 @@ def test_a_closed_object_speaks_for_a_cancellation_under_way(state: CommandState
     assert verdict == ((S.SUCCEEDED, None) if state in LIVE_COMMAND_STATES else None)
     expired = Facts(objects=(ProviderObject(ACCOUNT, "obj_1", Closure.EXPIRED),))
     assert said(operation_of(CommandKind.CANCEL, state), expired) is None
+
+
+@pytest.mark.parametrize("state", CommandState)
+def test_the_attempt_speaks_for_a_completion_under_way(state: CommandState) -> None:
+    """It names the create: a completion that was declined is not the one that a later approval brought about."""
+    complete = replace(operation_of(CommandKind.COMPLETE, state), provider_payment_id="obj_1")
+    live = state in LIVE_COMMAND_STATES
+    for status in (AttemptStatus.SUCCEEDED, AttemptStatus.PENDING):
+        assert said(complete, attempted(status, operation_id="op_create")) == ((S.SUCCEEDED, None) if live else None)
+    failed = said(complete, attempted(AttemptStatus.FAILED, operation_id="op_create"))
+    assert failed == ((S.FAILED, Decline(DeclineReason.UNMAPPED)) if live else None)
+    waits = attempted(AttemptStatus.REQUIRES_ACTION, operation_id="op_create")
+    assert said(complete, waits) is None
+    closed = waits.merge(Facts(objects=(ProviderObject(ACCOUNT, "obj_1", Closure.EXPIRED),)))
+    assert said(complete, closed) == ((S.FAILED, SUPERSEDED) if live else None)
+
+
+def test_another_objects_attempt_says_nothing_of_a_completion() -> None:
+    """A failover's other object is not the one that is completed."""
+    complete = replace(operation_of(CommandKind.COMPLETE, S.UNKNOWN), provider_payment_id="obj_2")
+    assert said(complete, attempted(AttemptStatus.SUCCEEDED)) is None

@@ -112,6 +112,19 @@ def test_an_attempt_whose_reference_was_lost_is_told_to_be_ours() -> None:
     assert {m.operation_id for m in snapshot.facts.movements} == {create.operation_id}
 
 
+def test_a_completion_by_word_is_booked_under_the_create() -> None:
+    """Nobody can be asked: what was completed is the create's attempt, and its money the create's."""
+    desk = Desk()
+    books = Books(desk.payment, completes=True)
+    desk.answered(desk.create, books.execute(desk.create, AttemptStatus.REQUIRES_ACTION))
+    books.approve()
+    complete = lost(desk, C.COMPLETE)
+    create = desk.operation(desk.create)
+    snapshot = executed(proposal(complete, books.object_id, "cap_1"), complete, desk.payment, None)
+    assert {said(desk, each, snapshot) for each in (create, complete)} == {CommandState.SUCCEEDED}
+    assert [m.operation_id for m in snapshot.facts.movements] == [create.operation_id]
+
+
 def test_an_attempt_that_failed_took_no_effect() -> None:
     """The provider's last attempt was declined: nobody makes a success of it."""
     desk, books = begun(outcome=AttemptStatus.FAILED)

@@ -13,7 +13,8 @@ from gateway.cli import app
 COMMANDS = [
     *([name] for name in ("serve", "verify", "webhooks", "sandbox", "simulator", "demo", "migrate", "version")),
     *(["config", "check"], ["providers", "check"]),
-    *(["unresolved"], ["resolve"], ["callbacks"], ["replay"], ["explain"], ["audit"], ["providers", "list"]),
+    *(["unresolved"], ["resolve"], ["callbacks"], ["replay"], ["explain"], ["audit"]),
+    *(["providers", "list"], ["providers", "mode"]),
     *(["reconcile"], ["restore"]),
 ]
 

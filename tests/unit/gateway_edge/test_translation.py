@@ -14,6 +14,7 @@ from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import InvalidRequest, ObolError, Reason
+from gateway.domain.modes import ProviderMode
 from gateway.domain.movements import Facts, Origin
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import (
@@ -29,7 +30,7 @@ from gateway.domain.providers import AccountHealth
 from gateway.domain.resolutions import Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import CallbackState
-from gateway.rpc import errors, operations, translate
+from gateway.rpc import errors, operations, providers, translate
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.codec import RESPONSES, ProtoReplyCodec
 from gateway.rpc.reading import required_money
@@ -46,7 +47,8 @@ TABLES: list[tuple[Mapping[Any, int], type[StrEnum], Any]] = [
     (translate.DECLINE_REASONS, DeclineReason, payment_pb2.DeclineReason),
     (translate.OBSERVATION_KINDS, ObservationKind, observation_pb2.ObservationKind),
     (translate.OBSERVATION_SOURCES, Source, observation_pb2.ObservationSource),
-    (operations.HEALTHS, AccountHealth, operations_pb2.ProviderHealth),
+    (providers.HEALTHS, AccountHealth, operations_pb2.ProviderHealth),
+    (providers.MODES, ProviderMode, operations_pb2.ProviderMode),
     (operations.CALLBACK_STATES, CallbackState, operations_pb2.CallbackState),
     (operations.RESOLUTIONS, Resolution, operations_pb2.Resolution),
 ]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.domain.providers import ChecksSetup, SetupCheck
+from gateway.domain.setup_checks import ChecksSetup, SetupCheck
 from providers.registry import adapter_builder
 from providers.secret import Secret
 from providers.settings import ProviderAccountSettings, ProviderHooks

@@ -1,0 +1,38 @@
+"""What a PayPal account can do through this adapter, as data."""
+
+from gateway.domain.payments import CaptureMethod, ConfirmationMethod
+from gateway.domain.providers import Capabilities
+
+API_VERSION = "v2"
+
+ORDERS_KEY_WINDOW_S = 6 * 3600
+"""How long PayPal keeps a PayPal-Request-Id of the Orders API."""
+
+PAYMENTS_KEY_WINDOW_S = 45 * 24 * 3600
+"""How long it keeps one of the Payments API: captures of authorizations, and refunds."""
+
+UNPAID_KEPT_S = 3 * 3600
+"""How long PayPal keeps an order at least that nobody pays; merchants can have it longer."""
+
+_CODES = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF ILS JPY MXN MYR NOK NZD PHP PLN SEK SGD THB TWD USD"
+CURRENCIES = frozenset(_CODES.split())
+
+CAPABILITIES = Capabilities(
+    provider="paypal",
+    currencies=CURRENCIES,
+    capture_methods=frozenset(CaptureMethod),
+    # An order is created for a payer or for a vaulted source: there is no create that leaves the choice for later.
+    confirmation_methods=frozenset({ConfirmationMethod.AUTOMATIC}),
+    partial_capture=True,
+    # A refund is of one capture, and a payment's facts do not say which capture a former refund was of.
+    multiple_capture=False,
+    refunds=True,
+    partial_refund=True,
+    key_window_s=ORDERS_KEY_WINDOW_S,
+    # PayPal promises of no read that it sees every earlier write.
+    absence_is_consistent=False,
+    # It has no search for orders: by our reference none is found.
+    finds_by_reference=False,
+    unpaid_kept_s=UNPAID_KEPT_S,
+    flight_s_max=120,
+)

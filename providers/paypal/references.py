@@ -1,0 +1,99 @@
+"""Our references in PayPal's fields, legible to a person who searches PayPal's own pages for them.
+
+    purchase_units[].custom_id      pay_... . op_... . cmd_...     (109 of 127 characters) of the create
+    purchase_units[].invoice_id     op_...                         of the create
+    purchase_units[].reference_id   tenant:organization:correlation:order   (256 characters; the tenant always fits)
+    capture of an authorization     invoice_id   op_...            of the capture; custom_id is the order's
+    refund                          invoice_id   op_..., custom_id as above, of the refund
+
+An invoice id is unique to a write of ours, so that an account that refuses a second payment for one invoice refuses a
+second effect of one operation as well. What PayPal or its dashboard makes by itself inherits the ids of what it comes
+from: an operation is read from a movement only where the id is not the one that it would have inherited.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from gateway.domain.providers import OperationReference
+from providers.fields import Fields
+
+REFERENCE_CHARACTERS_MAX = 256
+CUSTOM_CHARACTERS_MAX = 127
+
+_CUSTOM = re.compile(r"(?P<payment>pay_[0-9A-Za-z_-]+)\.(?P<operation>op_[0-9A-Za-z_-]+)\.cmd_[0-9A-Za-z_-]+\Z")
+_INVOICE = re.compile(r"op_[0-9A-Za-z_-]+\Z")
+
+SPELLED_CHARACTERS_MAX = 172
+"""Of one value in a reference id: 128 characters in base64url with their mark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a purchase unit says of ours; empty where it is none of ours."""
+
+    payment_id: str = ""
+    operation_id: str = ""
+    tenant_id: str = ""
+
+
+def custom_id(reference: OperationReference) -> str:
+    """Payment, operation and command. Raises ValueError where they do not fit, which no id of ours does."""
+    told = f"{reference.payment_id}.{reference.operation_id}.{reference.command_id}"
+    if len(told) > CUSTOM_CHARACTERS_MAX or not _CUSTOM.match(told):
+        raise ValueError("these are no ids of ours")
+    return told
+
+
+def invoice_id(reference: OperationReference) -> str:
+    """The operation alone."""
+    return reference.operation_id
+
+
+def reference_id(reference: OperationReference, order_reference: str) -> str:
+    """The tenant, and of the rest as much as fits, each left out whole where it does not."""
+    caller = reference.caller
+    rest = (caller.organization_id, caller.correlation_id, order_reference)
+    parts = [_spelled(caller.tenant_id)]
+    left = REFERENCE_CHARACTERS_MAX - len(parts[0]) - len(rest)
+    for value in rest:
+        spelled = _spelled(value)
+        parts.append(spelled if len(spelled) <= left else "")
+        left -= len(parts[-1])
+    return ":".join(parts)
+
+
+def told_by(unit: Fields) -> Told:
+    """What a purchase unit says; nothing at all unless both of its ids are ours."""
+    read = _CUSTOM.match(unit.optional_text("custom_id"))
+    if read is None:
+        return Told()
+    return Told(read["payment"], read["operation"], _tenant(unit.optional_text("reference_id")))
+
+
+def operation_of(movement: Fields, inherited: Iterable[str]) -> str | None:
+    """The operation of ours that made a capture or a refund; None where its id is only inherited."""
+    told = movement.optional_text("invoice_id")
+    return told if _INVOICE.match(told) and told not in inherited else None
+
+
+def _spelled(value: str) -> str:
+    """Legible where that is short enough, else in base64url behind "="."""
+    plain = quote(value, safe="")
+    if len(plain) <= SPELLED_CHARACTERS_MAX:
+        return plain
+    return "=" + base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
+
+
+def _tenant(reference: str) -> str:
+    spelled = reference.partition(":")[0]
+    if not spelled.startswith("="):
+        return unquote(spelled)
+    try:
+        padded = spelled[1:] + "=" * (-(len(spelled) - 1) % 4)
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
