@@ -246,6 +246,8 @@ class Commands:
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
                 check_not_lost(planned)
+                if itinerary is not None and itinerary.chosen_by_rules:
+                    await self._check_all_restored(planned)
                 check_room(planned)
                 self._check_deadline(patience.left_s())
                 self._modes.check(planned.account, new_payment=wish.kind is CommandKind.CREATE)
@@ -296,6 +298,17 @@ class Commands:
             safe_to_retry=True,
             retry_after_s=1.0,
         )
+
+    async def _check_all_restored(self, planned: Plan) -> None:
+        """Raise while a restore waits for any account's reconciliation.
+
+        The claim asks for its own account. But what this database lost may have gone to another one, which the rules do
+        not choose now; once that account is cleared, the claim knows the operation as lost. A clearance is never taken
+        back and a new restore waits for every account, so that a look before the claim is enough.
+        """
+        for account in self._accounts.all():
+            if await self._store.restore_pending(account.account_id):
+                raise refusal_after_restore(planned, ClaimOutcome.RESTORE_PENDING)
 
     async def _after_restore(self, wish: Wish, planned: Plan, outcome: ClaimOutcome) -> None:
         """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal."""

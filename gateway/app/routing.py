@@ -115,6 +115,11 @@ class Itinerary:
         self._at = remaining[0] if remaining else self._router.get(payment.account_id)
         return self._at
 
+    @property
+    def chosen_by_rules(self) -> bool:
+        """Whether rules had a say: then the same wish may have gone to another account before."""
+        return self._route is not None
+
     def has_more(self) -> bool:
         """Whether another account would be asked if this one refuses."""
         route = self._route
