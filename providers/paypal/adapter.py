@@ -25,9 +25,9 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
-    SetupCheck,
     Snapshot,
 )
+from gateway.domain.setup_checks import SetupCheck
 from providers.http import Exchange, HttpWire, NeverSent, Received
 from providers.paypal import requests
 from providers.paypal.answers import Done, read_answer

@@ -22,10 +22,10 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
-    SetupCheck,
     Snapshot,
     Unreadable,
 )
+from gateway.domain.setup_checks import SetupCheck
 from providers.fields import Fields, UnreadableAnswer
 from providers.http import Exchange, HttpWire, NeverSent, Received
 from providers.retry import Pace, loop_pace, retried

@@ -18,9 +18,9 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     ProviderEvent,
-    SetupCheck,
     Snapshot,
 )
+from gateway.domain.setup_checks import SetupCheck
 from providers.fields import Fields
 from providers.http import Lost, NeverSent, Received
 from providers.retry import Pace, loop_pace, retried

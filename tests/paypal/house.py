@@ -16,7 +16,8 @@ import grpc
 from pydantic import SecretStr
 
 from gateway.app.settings import EngineSettings
-from gateway.config import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, Settings, WebhooksSection
+from gateway.config import Settings
+from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, WebhooksSection
 from gateway.main import serving
 from gateway.rpc.address import unix
 from obol.v1 import payment_gateway_pb2 as pb
