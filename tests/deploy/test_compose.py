@@ -106,7 +106,7 @@ def test_the_image_installs_what_was_tested() -> None:
     assert "USER 10001:10001" in text
     copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line]
     assert all((ROOT / source).exists() for sources in copied for source in sources)
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench", "kit"}
     named = {source for sources in copied for source in sources}
     assert named == packages | {"proto", "requirements.lock", "pyproject.toml", "README.md"}
 
