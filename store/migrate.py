@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sqlalchemy import Connection, event, inspect, make_url, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -28,6 +29,7 @@ from store.tables import counters
 CONNECT_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 600.0
 BUSY_TIMEOUT_S = 30.0
+DEADLOCK_RETRIES_MAX = 10
 SCHEMA_FLOOR = "schema_floor"
 # A migration must not queue behind a long transaction and hold up every query that comes after it.
 LOCK_TIMEOUT = "3s"
@@ -112,8 +114,15 @@ def _upgrade_alone(url: str) -> None:
 
 
 async def _upgrade_apart(url: str) -> None:
-    async with _connected(url) as engine, engine.begin() as connection:
-        await connection.run_sync(_upgrade)
+    for last in (*(False,) * DEADLOCK_RETRIES_MAX, True):
+        try:
+            async with _connected(url) as engine, engine.begin() as connection:
+                await connection.run_sync(_upgrade)
+            return
+        except DBAPIError as error:
+            # Of a migration and a payment that wait for each other, PostgreSQL may choose either: all is undone.
+            if last or "deadlock detected" not in str(error):
+                raise
 
 
 def _upgrade(connection: Connection) -> None:
