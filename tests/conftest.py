@@ -3,6 +3,13 @@
 import pytest
 import structlog
 
+from tests import scratch
+
+
+def pytest_configure() -> None:
+    """Before anything asks for a temporary directory."""
+    scratch.move_in()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_logs() -> None:

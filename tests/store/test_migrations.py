@@ -49,10 +49,20 @@ def catalogue(connection: Connection) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def sqlite(tmp_path: Path) -> str:
+    """A file that is not there yet."""
+    return databases.sqlite_url(tmp_path, migrated=False)
+
+
 async def test_migrations_make_the_schema_that_the_code_means(url: str, tmp_path: Path) -> None:
     """A migrated database is, to the last CHECK and index, the one that the tables describe."""
     await migrate.upgrade(url)
-    meant = databases.sqlite_url(tmp_path) if url.startswith("sqlite") else databases.postgresql_url(migrated=False)
+    meant = (
+        databases.sqlite_url(tmp_path, migrated=False)
+        if url.startswith("sqlite")
+        else databases.postgresql_url(migrated=False)
+    )
     engine = create_async_engine(meant)
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
