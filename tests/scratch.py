@@ -1,7 +1,8 @@
 """Where tests keep their files: in memory where there is room, since a thousand small databases wait for a disk.
 
 Nothing is lost by it that a test could see. Databases keep their settings (fsync, FULL), processes are killed all the
-same, and what a killed process wrote is the kernel's. `make torture` and `make bench` use the disk. TMPDIR overrules it.
+same, and what a killed process wrote is the kernel's. TMPDIR overrules it, and `make torture` and `make bench` use
+the disk.
 """
 
 import atexit
