@@ -192,6 +192,17 @@ def decisions_are_numbered_and_listed(tree: Tree) -> Iterator[str]:
                 yield f"{path}: no section {section}"
 
 
+def the_readme_names_every_rpc(tree: Tree) -> Iterator[str]:
+    """README.md's table of what can be called has each RPC of the contract."""
+    rows = [line for line in tree.get("README.md", "").splitlines() if line.startswith("| ")]
+    table = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    for path, text in tree.items():
+        if re.fullmatch(r"proto/obol/v1/\w+\.proto", path):
+            for name in re.findall(r"^\s*rpc (\w+)\(", text, re.MULTILINE):
+                if name not in table:
+                    yield f"README.md: no row has {name} ({path})"
+
+
 def make_explains_itself(tree: Tree) -> Iterator[str]:
     """Every target of the Makefile that a person may name has a help text, and is phony."""
     makefile = tree.get("Makefile", "")

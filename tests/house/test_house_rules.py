@@ -89,6 +89,11 @@ PLANTED: list[tuple[str, Tree, Tree]] = [
         },
     ),
     (
+        "the_readme_names_every_rpc",
+        {"README.md": "`Pay` is an RPC.\n| x |\n", "proto/obol/v1/a.proto": "  rpc Pay(A) returns (B);\n"},
+        {"README.md": "| `S` | `Pay` | pays |\n", "proto/obol/v1/a.proto": "  rpc Pay(A) returns (B);\n"},
+    ),
+    (
         "make_explains_itself",
         {"Makefile": ".PHONY: test\ntest: dev\n\tpytest\n"},
         {"Makefile": ".PHONY: test\ntest: dev  ## run the tests\n\tpytest\n$(X)/y: z\n\ttouch $@\n"},
