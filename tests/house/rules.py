@@ -272,6 +272,7 @@ RULES: dict[str, Rule] = {
         exceptions_name_code_and_reason,
         changes_are_told,
         decisions_are_numbered_and_listed,
+        the_readme_names_every_rpc,
         make_explains_itself,
         secrets_stay_out,
         locks_hold_hashes_not_hosts,
