@@ -21,6 +21,7 @@ from gateway.app.missed_events import MissedEvents
 from gateway.app.modes import MODES_POLL_S, Modes
 from gateway.app.observing import Observing
 from gateway.app.oversight import Oversight
+from gateway.app.precedence import Precedence
 from gateway.app.queries import Queries
 from gateway.app.reading import Reading
 from gateway.app.reconciliation import Reconciler
@@ -76,13 +77,14 @@ class Runtime:
         )
         self.queries = Queries(store)
         self.observing = Observing(store, settings)
-        self.callbacks = Callbacks(store, accounts, telemetry, clock)
+        precedence = Precedence()
+        self.callbacks = Callbacks(store, accounts, telemetry, clock, precedence)
         complete = self.commands.complete
         self.recovery = Recovery(
             store, accounts, self.engine, learning, reading, telemetry, settings, self.modes, complete
         )
         hearing = Hearing(store, accounts, reading, settings, clock)
-        self.applier = Applier(store, hearing, learning, telemetry, settings, complete)
+        self.applier = Applier(store, hearing, learning, telemetry, settings, complete, precedence)
         self.inbox = Inbox(store, self.applier, hearing, learning, settings)
         self.oversight = Oversight(store, accounts, settings)
         self.resolving = Resolving(store, accounts, reading, learning, settings)

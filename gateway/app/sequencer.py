@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 REST_S_MIN = 0.02
-REST_S_MAX = 0.1
-RESTS = 8.0
+REST_S_MAX = 0.05
+RESTS = 5.0
 """Times that the last run took, for which the next one is put off: a run costs four round trips and a commit, so that a
 busy process numbers more at a time and less often, and an idle one at once."""
 
