@@ -17,6 +17,7 @@ from bench.load import Line
 from bench.payments import Payments
 from bench.profiling import Profile
 from bench.statements import Counts
+from bench.verifying import Verified
 from bench.waiting import Waiting
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -39,6 +40,7 @@ class Findings:
     watched: list[Watched] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    verified: list[Verified] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
     load_before: float = 0.0
     seconds: float = 0.0
@@ -84,6 +86,10 @@ def _body(findings: Findings) -> Iterator[str]:
         yield ""
     for growth in findings.growth:
         yield from _growth(growth)
+    if findings.verified:
+        yield from _section("`obol verify` over all of it", _verified(findings.verified))
+        yield "Memory is the largest that the process had resident; it reads page by page, and keeps none."
+        yield ""
     for profile in findings.profiles:
         yield from _profile(profile)
 
@@ -196,6 +202,22 @@ def _growth(growth: Growth) -> Iterator[str]:
     yield ""
     yield "Touched for each act: rows read on PostgreSQL, steps of the virtual machine on SQLite."
     yield ""
+
+
+def _verified(verified: Sequence[Verified]) -> Iterator[str]:
+    head = ("engine", "payments", "violations", "seconds", "CPU, s", "memory, MiB")
+    rows = [
+        (
+            each.engine,
+            f"{each.payments:,}",
+            str(each.violations),
+            f"{each.seconds:.0f}",
+            f"{each.cpu_s:.0f}",
+            f"{each.memory_mib:.0f}",
+        )
+        for each in verified
+    ]
+    return _table(head, rows)
 
 
 def _profile(profile: Profile) -> Iterator[str]:
