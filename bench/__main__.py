@@ -66,9 +66,9 @@ async def measure(
             findings.counts.append(await count_statements(engine, fresh(engine, bench.folder, migrated=True)))
         if "arrivals" in chapters:
             _tell(f"{engine}: observations and callbacks")
-            watched, lines = await measure_arrivals(bench, engine, effort)
+            watched, acknowledged = await measure_arrivals(bench, engine, effort)
             findings.watched += watched
-            findings.lines += lines
+            findings.acknowledged += acknowledged
         if "waiting" in chapters:
             _tell(f"{engine}: payments that wait")
             findings.waiting.append(await measure_waiting(bench, engine, effort))

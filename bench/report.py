@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.acknowledging import Acknowledged
 from bench.arrivals import Watched
 from bench.databases import Engine, versions
 from bench.effort import Effort
@@ -26,6 +27,7 @@ BARS = {Engine.POSTGRESQL: 0.30, Engine.SQLITE: 0.25}
 GROWTH_BAR = 1.5
 P99_BAR = 2.0
 MEMORY_BAR_MIB = 200
+ACKNOWLEDGED_BAR_MS = 100
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Findings:
     lines: list[Line] = field(default_factory=list)
     counts: list[Counts] = field(default_factory=list)
     watched: list[Watched] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
@@ -69,10 +72,19 @@ def _body(findings: Findings) -> Iterator[str]:
         yield from _ratios(findings)
     if findings.lines:
         yield from _section("Rates, latencies, CPU", _lines(findings.lines))
-        yield "CPU in milliseconds for each call: of the server (with the sidecar, for a webhook), and of PostgreSQL."
+        yield "CPU in milliseconds for each call: of the server, and of PostgreSQL."
         yield ""
     if findings.counts:
         yield from _section("What one payment sends to the database", _counts(findings.counts))
+    if findings.acknowledged:
+        yield from _section("From a webhook to its 2xx", _acknowledged(findings.acknowledged))
+        yield (
+            f"The bar is a p99 below {ACKNOWLEDGED_BAR_MS} ms. The dead provider takes payments, answers no look-up, so "
+            "that none of its callbacks ends. Callers in turn send the next callback when they have their 2xx, "
+            "as fast as it goes, beside the applying of all of them on the same cores; what comes at a rate is begun "
+            "when it is due, and waits from then. CPU of gateway and sidecar together, the applying included."
+        )
+        yield ""
     if findings.watched:
         yield from _section("From a reply to the observation at a watcher", _watched(findings.watched))
         yield "Below zero: the watcher had it before the caller had the reply."
@@ -147,6 +159,25 @@ def _lines(lines: Sequence[Line]) -> Iterator[str]:
 def _counts(counts: Sequence[Counts]) -> Iterator[str]:
     rows = [(each.engine, str(each.statements), str(each.round_trips), str(each.commits)) for each in counts]
     return _table(("engine", "statements", "round trips (SQLite: hops to the writer)", "commits"), rows)
+
+
+def _acknowledged(acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    head = ("engine", "the provider", "arrivals", "calls/s", "p50 ms", "p99 ms", "bar", "CPU server", "CPU database")
+    rows = [
+        (
+            each.engine,
+            each.provider,
+            each.arrivals,
+            f"{each.rate:.0f}",
+            f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+            "held" if each.p99_ms < ACKNOWLEDGED_BAR_MS else "MISSED",
+            f"{each.server_ms:.2f}",
+            f"{each.database_ms:.2f}" if each.database_ms else "",
+        )
+        for each in acknowledged
+    ]
+    return _table(head, rows)
 
 
 def _watched(watched: Sequence[Watched]) -> Iterator[str]:
