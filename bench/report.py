@@ -79,8 +79,8 @@ def _body(findings: Findings) -> Iterator[str]:
     if findings.acknowledged:
         yield from _section("From a webhook to its 2xx", _acknowledged(findings.acknowledged))
         yield (
-            f"The bar is a p99 below {ACKNOWLEDGED_BAR_MS} ms. The dead provider takes payments, answers no look-up, so "
-            "that none of its callbacks ends. Callers in turn send the next callback when they have their 2xx, "
+            f"The bar is a p99 below {ACKNOWLEDGED_BAR_MS} ms. A dead provider takes payments and answers no look-up: "
+            "none of its callbacks comes to an end. Callers in turn send the next callback when they have their 2xx, "
             "as fast as it goes, beside the applying of all of them on the same cores; what comes at a rate is begun "
             "when it is due, and waits from then. CPU of gateway and sidecar together, the applying included."
         )
