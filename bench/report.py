@@ -30,6 +30,15 @@ MEMORY_BAR_MIB = 200
 ACKNOWLEDGED_BAR_MS = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a run: the machine's load average when it began, with what came before it, and how long it took."""
+
+    name: str
+    load_before: float
+    seconds: float
+
+
 @dataclass
 class Findings:
     """Everything that a run measured; what it left out stays empty."""
@@ -45,6 +54,7 @@ class Findings:
     growth: list[Growth] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     load_before: float = 0.0
     seconds: float = 0.0
 
@@ -64,7 +74,7 @@ class Findings:
 
 def written(findings: Findings) -> str:
     """The whole document, in Markdown."""
-    return "\n".join((*_head(findings), *_body(findings), f"`{findings.last_line()}`", ""))
+    return "\n".join((*_head(findings), *_body(findings), *_parts(findings), f"`{findings.last_line()}`", ""))
 
 
 def _body(findings: Findings) -> Iterator[str]:
@@ -117,6 +127,13 @@ def _head(findings: Findings) -> Iterator[str]:
         f"Load average before the run: {findings.load_before:.1f}. Callers, server and database share the cores; "
         "rounds are interleaved and what is shown is their median."
     )
+    yield ""
+
+
+def _parts(findings: Findings) -> Iterator[str]:
+    rows = [(part.name, f"{part.load_before:.1f}", f"{part.seconds:.0f}") for part in findings.parts]
+    yield from _section("What was run, in this order", _table(("part", "load average before it", "seconds"), rows))
+    yield "The load is the machine's, what this run itself had done before included; what is not named was not run."
     yield ""
 
 
