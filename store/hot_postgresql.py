@@ -133,7 +133,7 @@ class PostgresqlHot:
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
         if payment is not None and not (claim.reopen or claim.next_step):
-            given += claims.OPERATION.values(rows["operation"])
+            given += claims.FIRST_OPERATION.values(rows["operation"])
             given += claims.COMMAND.values(rows["command"])
             given += claims.PAYMENT.values(payment)
             statement = claims.claim_new_payment(refund=refund is not None, careful=careful)
