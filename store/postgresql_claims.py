@@ -115,10 +115,11 @@ def claim_new_payment(*, refund: bool, careful: bool) -> str:
     payment = slots.row(PAYMENT.kinds) | _NEW_PAYMENT
     lost_before = lost(command["tenant_id"], operation["operation_id"], payment["unique_order_reference"])
     may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before}" if careful else f"NOT {CAUTION}"
-    new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING tenant_id, payment_id"
+    stamp = f"tenant_id, payment_id, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us"
+    new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING {stamp}"
     parts = {
-        "command": insert_from(command, tables.commands, suffix=new),
-        "stamp": f"SELECT c.*, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command c",
+        # The new command is the guard of what follows.
+        "stamp": insert_from(command, tables.commands, suffix=new),
         "payment": insert_from(payment | _OF_PAYMENT | {"version": "s.version"}, tables.payments, "stamp s"),
         "operation": _claimed_operation(operation),
         "history": _claim_history(slots),

@@ -83,7 +83,8 @@ def settle(shape: Shape) -> str:
             SELECT o.operation_id FROM locked l, {sources["operations"]}, operations o
             WHERE o.tenant_id = $1 AND o.operation_id = ANY($4) AND o.operation_id = r.operation_id
               AND o.payment_id = $2 AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
-        fences.append("(SELECT count(*) FROM fenced) = cardinality($4)")
+        is_one = counts["operations"] == 1
+        fences.append("EXISTS (SELECT FROM fenced)" if is_one else "(SELECT count(*) FROM fenced) = cardinality($4)")
     if "callback" in counts:
         parts["taken"] = f"""
             SELECT c.callback_id FROM locked l, {sources["callback"]}, callbacks c
