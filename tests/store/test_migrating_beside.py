@@ -53,18 +53,16 @@ async def migrate_to(url: str, revision: str) -> None:
 async def until(found: Callable[[], Awaitable[object]]) -> None:
     """Return when there is something, as only the database can tell."""
     async with asyncio.timeout(10):
-        while not await found():  # noqa: ASYNC110
+        while not await found():  # noqa: ASYNC110 nobody else tells
             await asyncio.sleep(PAUSE_S)
 
 
 async def test_a_migration_that_a_payment_deadlocks_is_done_again() -> None:
-    """The payment locks `movements` and then `operations`, the migration the other way round, and it is undone whole.
-
-    The session's own patience is longer than the migration's, so that it is the migration that PostgreSQL ends.
-    """
+    """PostgreSQL ends the migration of the two that wait for each other: it is undone whole, and comes through later."""
     url = databases.postgresql_url(migrated=False)
     await migrate_to(url, "0004")
     session = await connect(url)
+    # The session is the more patient of the two, so that it is the migration that PostgreSQL ends.
     await session.execute("SET deadlock_timeout = '60s'")
     await session.execute("BEGIN; LOCK TABLE movements IN ROW EXCLUSIVE MODE")
     migrating = asyncio.create_task(migrate.upgrade(url))
