@@ -1,24 +1,22 @@
 """What comes out and what comes in: observations at a watching consumer, callbacks through the sidecar to the inbox."""
 
 import asyncio
-import itertools
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import grpc.aio
 
 from bench import requests
+from bench.acknowledging import Acknowledged, measure_acknowledgements
 from bench.databases import Engine, analyse, fresh, meter_of
 from bench.effort import RATIO_CALLERS, Effort
-from bench.load import CpuUsed, Line, Meter, Round, Send, percentile_of, run_round, sending
+from bench.load import Send, percentile_of, run_round, sending
 from bench.payments import PAYMENTS_READ, created, warmed
-from bench.processes import FAST_ACCOUNT, Bench, Server
-from bench.provider import PROVIDER
-from obol.v1 import billing_observation_pb2, payment_pb2
+from bench.processes import DEAD_ACCOUNT, FAST_ACCOUNT, Bench, Server
+from obol.v1 import billing_observation_pb2
 
 CATCH_UP_S_MAX = 15.0
 
@@ -63,20 +61,25 @@ class _Watcher:
                 self.heard.set()
 
 
-async def measure_arrivals(bench: Bench, engine: Engine, effort: Effort) -> tuple[list[Watched], list[Line]]:
+async def measure_arrivals(bench: Bench, engine: Engine, effort: Effort) -> tuple[list[Watched], list[Acknowledged]]:
     """Both, on a gateway of their own."""
     url = fresh(engine, bench.folder, migrated=True)
-    with bench.gateway(f"arrivals-{engine}", url) as gateway:
+    with bench.gateway(f"arrivals-{engine}", url, dead=True) as gateway:
         async with sending(gateway.address, requests.CREATE) as create:
             watched = [
                 await _watch(gateway, create, engine, callers, effort.watched_s) for callers in (1, RATIO_CALLERS)
             ]
             await warmed(create, gateway, engine, url)
-            payments = [requests.created_payment(reply) for reply in await created(create, PAYMENTS_READ)]
+            payments = {
+                account_id: [
+                    requests.created_payment(reply) for reply in await created(create, PAYMENTS_READ, account_id)
+                ]
+                for account_id in (FAST_ACCOUNT, DEAD_ACCOUNT)
+            }
         analyse(url)
         with bench.sidecar(f"sidecar-{engine}", gateway) as sidecar:
-            lines = await _call_back(sidecar, gateway, payments, engine, effort)
-    return watched, lines
+            acknowledged = await measure_acknowledgements(sidecar, gateway, payments, engine, effort)
+    return watched, acknowledged
 
 
 async def _watch(gateway: Server, create: Send, engine: Engine, callers: int, seconds: float) -> Watched:
@@ -99,40 +102,3 @@ async def _watch(gateway: Server, create: Send, engine: Engine, callers: int, se
             await watching
     late_s = [watcher.heard_s[payment_id] - at_s for payment_id, at_s in replied_s.items()]
     return Watched(engine, callers, len(late_s), percentile_of(late_s, 50) * 1_000, percentile_of(late_s, 99) * 1_000)
-
-
-async def _call_back(
-    sidecar: Server, gateway: Server, payments: list[payment_pb2.Payment], engine: Engine, effort: Effort
-) -> list[Line]:
-    url = f"http://{sidecar.address}/webhooks/{PROVIDER}/{FAST_ACCOUNT}"
-    about = itertools.cycle(payments)
-    lines = []
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-
-        async def call_back() -> None:
-            signed = requests.callback(next(about))
-            async with session.post(url, data=signed.body, headers=signed.headers) as answer:
-                if answer.status != 200:
-                    raise RuntimeError(f"the sidecar answered {answer.status}: {await answer.text()}")
-
-        for callers in effort.callers:
-            # The gateway applies what came while the rest is still coming: its share of the CPU is in the figure.
-            rounds: list[Round] = [
-                await run_round(
-                    call_back,
-                    callers=callers,
-                    seconds=effort.side_round_s,
-                    meter=_both(sidecar, meter_of(engine, gateway)),
-                )
-                for _ in range(effort.side_rounds)
-            ]
-            lines.append(Line.of(engine, "webhook to inbox", callers, rounds))
-    return lines
-
-
-def _both(sidecar: Server, gateway: Meter) -> Meter:
-    def meter() -> CpuUsed:
-        used = gateway()
-        return CpuUsed(used.server_s + sidecar.cpu_s(), used.database_s)
-
-    return meter

@@ -12,6 +12,7 @@ class Effort:
     round_s: float
     side_rounds: int
     side_round_s: float
+    open_s: float
     watched_s: float
     waiting_calls: int
     bursts: int
@@ -25,6 +26,7 @@ FULL = Effort(
     round_s=2.0,
     side_rounds=3,
     side_round_s=1.5,
+    open_s=5.0,
     watched_s=3.0,
     waiting_calls=1_000,
     bursts=5,
@@ -37,6 +39,7 @@ QUICK = Effort(
     round_s=0.5,
     side_rounds=1,
     side_round_s=0.5,
+    open_s=1.0,
     watched_s=0.5,
     waiting_calls=200,
     bursts=1,

@@ -95,6 +95,27 @@ async def run_round(call: Call, *, callers: int, seconds: float, meter: Meter) -
     return Round(clock() - began_s, tuple(latencies), meter().since(before))
 
 
+async def run_open_round(call: Call, *, per_s: float, seconds: float, meter: Meter) -> Round:
+    """`per_s` calls a second for `seconds`, each begun when it is due, whatever became of those before.
+
+    Latency counts from when a call was due: one that is begun late has waited already.
+    """
+    latencies: list[float] = []
+    clock = time.perf_counter
+    before, began_s = meter(), clock()
+
+    async def due(at_s: float) -> None:
+        await call()
+        latencies.append(clock() - at_s)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(round(per_s * seconds)):
+            at_s = began_s + number / per_s
+            await asyncio.sleep(max(0.0, at_s - clock()))
+            group.create_task(due(at_s))
+    return Round(clock() - began_s, tuple(latencies), meter().since(before))
+
+
 @asynccontextmanager
 async def sending(address: str, method: str) -> AsyncIterator[Send]:
     """Sends a request's bytes to `method`, and gives the reply's; the connections are taken in turn."""

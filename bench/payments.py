@@ -33,9 +33,9 @@ def creating(send: Send, account_id: str = FAST_ACCOUNT) -> Call:
     return create
 
 
-async def created(send: Send, count: int) -> list[bytes]:
+async def created(send: Send, count: int, account_id: str = FAST_ACCOUNT) -> list[bytes]:
     """The replies of `count` new payments, each of which is seen to be captured."""
-    replies = [await send(requests.create(FAST_ACCOUNT)) for _ in range(count)]
+    replies = [await send(requests.create(account_id)) for _ in range(count)]
     for reply in replies:
         if requests.created_payment(reply).state != requests.CAPTURED:
             raise RuntimeError(f"a payment was not captured: {requests.created_payment(reply)}")

@@ -26,6 +26,8 @@ MIB = 1024 * 1024
 
 FAST_ACCOUNT = "acct_fast"
 SLOW_ACCOUNT = "acct_slow"
+DEAD_ACCOUNT = "acct_dead"
+"""Takes payments, and answers no look-up."""
 
 _SERVES = re.compile(r"serves at (\S+:\d+)")
 _LISTENS = re.compile(r'"port": (\d+).*"event": "listening"')
@@ -128,10 +130,10 @@ class Bench:
         paths = (str(installed), str(_ROOT), os.environ.get("PYTHONPATH", ""))
         return cls(folder, {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
 
-    def gateway(self, name: str, url: str, slow: SlowAccount | None = None) -> Server:
+    def gateway(self, name: str, url: str, slow: SlowAccount | None = None, *, dead: bool = False) -> Server:
         """`obol serve` on the database at `url`, as it is configured by default but for ports, provider and bounds."""
         config = self.folder / f"{name}.toml"
-        config.write_text(_gateway_config(url, slow))
+        config.write_text(_gateway_config(url, slow, dead=dead))
         return Server(name, ["-m", "gateway.cli", "serve", "--config", str(config)], self.folder, self.environment)
 
     def sidecar(self, name: str, gateway: Server) -> Server:
@@ -145,7 +147,7 @@ class Bench:
         return Server(name, ["-m", "bench.floor", url], self.folder, self.environment)
 
 
-def _gateway_config(url: str, slow: SlowAccount | None) -> str:
+def _gateway_config(url: str, slow: SlowAccount | None, *, dead: bool) -> str:
     lines = ["[database]", f'url = "{url}"', "[grpc]", "port = 0"]
     if slow is not None:
         # The bounds of a process are above what waits, so that what is measured is the waiting and no refusal.
@@ -159,11 +161,14 @@ def _gateway_config(url: str, slow: SlowAccount | None) -> str:
         lines += [f"calls_max = {slow.gate_calls}", f"[providers.{SLOW_ACCOUNT}.options]"]
         lines += [f'answer_after_s = "{slow.answer_after_s}"', f'gate_calls = "{slow.gate_calls}"']
         lines += [f'gate_file = "{slow.gate_file}"']
+    if dead:
+        lines += [*_account(DEAD_ACCOUNT, default=False), f"[providers.{DEAD_ACCOUNT}.options]", 'look_ups = "hang"']
     return "\n".join(lines) + "\n"
 
 
 def _sidecar_config(gateway_address: str) -> str:
-    lines = ["[webhooks]", "port = 0", f'gateway = "{gateway_address}"', *_account(FAST_ACCOUNT, default=True)]
+    lines = ["[webhooks]", "port = 0", f'gateway = "{gateway_address}"']
+    lines += [*_account(FAST_ACCOUNT, default=True), *_account(DEAD_ACCOUNT, default=False)]
     return "\n".join(lines) + "\n"
 
 

@@ -37,6 +37,7 @@ from gateway.domain.providers import (
     OperationReference,
     Outcome,
     Snapshot,
+    Unreadable,
 )
 from providers.sandbox.callbacks import interpret
 from providers.settings import ProviderAccountSettings, ProviderHooks
@@ -67,12 +68,14 @@ CAPABILITIES = Capabilities(
 class Patience:
     """How an account answers: `answer_after_s` after the call, or after the last of `gate_calls` calls has come.
 
-    With a gate, `gate_file` is written when it is reached, so that the bench knows that all of them wait.
+    With a gate, `gate_file` is written when it is reached, so that the bench knows that all of them wait. `dead`: no
+    look-up is ever answered.
     """
 
     answer_after_s: float = 0.0
     gate_calls: int = 0
     gate_file: Path | None = None
+    dead: bool = False
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> "Patience":
@@ -82,6 +85,7 @@ class Patience:
             float(options.get("answer_after_s", "0")),
             int(options.get("gate_calls", "0")),
             Path(file) if file else None,
+            dead=options.get("look_ups") == "hang",
         )
 
 
@@ -160,11 +164,15 @@ class InstantAdapter:
 
     async def fetch(self, provider_payment_id: str, *, timeout_s: float) -> Lookup:
         """The payment by this provider's id, as long as it is remembered."""
+        if self._patience.dead:
+            return await _hang(timeout_s)
         found = self._books.get(provider_payment_id)
         return Absent(consistent=True) if found is None else Found(found)
 
     async def lookup(self, payment_id: str, *, timeout_s: float) -> Lookup:
         """The payment by ours."""
+        if self._patience.dead:
+            return await _hang(timeout_s)
         found = next((each for each in self._books.values() if each.payment_id == payment_id), None)
         return Absent(consistent=True) if found is None else Found(found)
 
@@ -251,6 +259,11 @@ class InstantAdapter:
         if len(self._books) > BOOKS_MAX:
             self._books.popitem(last=False)
         return Answered(snapshot, result_id)
+
+
+async def _hang(timeout_s: float) -> Unreadable:
+    await asyncio.sleep(timeout_s)
+    return Unreadable(f"no answer within {timeout_s:g} s")
 
 
 def _prepared(reference: OperationReference, path: str, body: Mapping[str, Any]) -> PreparedRequest:

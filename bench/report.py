@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.acknowledging import Acknowledged
 from bench.arrivals import Watched
 from bench.databases import Engine, versions
 from bench.effort import Effort
@@ -17,6 +18,7 @@ from bench.load import Line
 from bench.payments import Payments
 from bench.profiling import Profile
 from bench.statements import Counts
+from bench.verifying import Verified
 from bench.waiting import Waiting
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -25,6 +27,16 @@ BARS = {Engine.POSTGRESQL: 0.30, Engine.SQLITE: 0.25}
 GROWTH_BAR = 1.5
 P99_BAR = 2.0
 MEMORY_BAR_MIB = 200
+ACKNOWLEDGED_BAR_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a run: the machine's load average when it began, with what came before it, and how long it took."""
+
+    name: str
+    load_before: float
+    seconds: float
 
 
 @dataclass
@@ -37,9 +49,12 @@ class Findings:
     lines: list[Line] = field(default_factory=list)
     counts: list[Counts] = field(default_factory=list)
     watched: list[Watched] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    verified: list[Verified] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     load_before: float = 0.0
     seconds: float = 0.0
 
@@ -59,7 +74,7 @@ class Findings:
 
 def written(findings: Findings) -> str:
     """The whole document, in Markdown."""
-    return "\n".join((*_head(findings), *_body(findings), f"`{findings.last_line()}`", ""))
+    return "\n".join((*_head(findings), *_body(findings), *_parts(findings), f"`{findings.last_line()}`", ""))
 
 
 def _body(findings: Findings) -> Iterator[str]:
@@ -67,10 +82,19 @@ def _body(findings: Findings) -> Iterator[str]:
         yield from _ratios(findings)
     if findings.lines:
         yield from _section("Rates, latencies, CPU", _lines(findings.lines))
-        yield "CPU in milliseconds for each call: of the server (with the sidecar, for a webhook), and of PostgreSQL."
+        yield "CPU in milliseconds for each call: of the server, and of PostgreSQL."
         yield ""
     if findings.counts:
         yield from _section("What one payment sends to the database", _counts(findings.counts))
+    if findings.acknowledged:
+        yield from _section("From a webhook to its 2xx", _acknowledged(findings.acknowledged))
+        yield (
+            f"The bar is a p99 below {ACKNOWLEDGED_BAR_MS} ms. A dead provider takes payments and answers no look-up: "
+            "none of its callbacks comes to an end. Callers in turn send the next callback when they have their 2xx, "
+            "as fast as it goes, beside the applying of all of them on the same cores; what comes at a rate is begun "
+            "when it is due, and waits from then. CPU of gateway and sidecar together, the applying included."
+        )
+        yield ""
     if findings.watched:
         yield from _section("From a reply to the observation at a watcher", _watched(findings.watched))
         yield "Below zero: the watcher had it before the caller had the reply."
@@ -84,6 +108,10 @@ def _body(findings: Findings) -> Iterator[str]:
         yield ""
     for growth in findings.growth:
         yield from _growth(growth)
+    if findings.verified:
+        yield from _section("`obol verify` over all of it", _verified(findings.verified))
+        yield "Memory is the largest that the process had resident; it reads page by page, and keeps none."
+        yield ""
     for profile in findings.profiles:
         yield from _profile(profile)
 
@@ -99,6 +127,13 @@ def _head(findings: Findings) -> Iterator[str]:
         f"Load average before the run: {findings.load_before:.1f}. Callers, server and database share the cores; "
         "rounds are interleaved and what is shown is their median."
     )
+    yield ""
+
+
+def _parts(findings: Findings) -> Iterator[str]:
+    rows = [(part.name, f"{part.load_before:.1f}", f"{part.seconds:.0f}") for part in findings.parts]
+    yield from _section("What was run, in this order", _table(("part", "load average before it", "seconds"), rows))
+    yield "The load is the machine's, what this run itself had done before included; what is not named was not run."
     yield ""
 
 
@@ -141,6 +176,25 @@ def _lines(lines: Sequence[Line]) -> Iterator[str]:
 def _counts(counts: Sequence[Counts]) -> Iterator[str]:
     rows = [(each.engine, str(each.statements), str(each.round_trips), str(each.commits)) for each in counts]
     return _table(("engine", "statements", "round trips (SQLite: hops to the writer)", "commits"), rows)
+
+
+def _acknowledged(acknowledged: Sequence[Acknowledged]) -> Iterator[str]:
+    head = ("engine", "the provider", "arrivals", "calls/s", "p50 ms", "p99 ms", "bar", "CPU server", "CPU database")
+    rows = [
+        (
+            each.engine,
+            each.provider,
+            each.arrivals,
+            f"{each.rate:.0f}",
+            f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+            "held" if each.p99_ms < ACKNOWLEDGED_BAR_MS else "MISSED",
+            f"{each.server_ms:.2f}",
+            f"{each.database_ms:.2f}" if each.database_ms else "",
+        )
+        for each in acknowledged
+    ]
+    return _table(head, rows)
 
 
 def _watched(watched: Sequence[Watched]) -> Iterator[str]:
@@ -196,6 +250,22 @@ def _growth(growth: Growth) -> Iterator[str]:
     yield ""
     yield "Touched for each act: rows read on PostgreSQL, steps of the virtual machine on SQLite."
     yield ""
+
+
+def _verified(verified: Sequence[Verified]) -> Iterator[str]:
+    head = ("engine", "payments", "violations", "seconds", "CPU, s", "memory, MiB")
+    rows = [
+        (
+            each.engine,
+            f"{each.payments:,}",
+            str(each.violations),
+            f"{each.seconds:.0f}",
+            f"{each.cpu_s:.0f}",
+            f"{each.memory_mib:.0f}",
+        )
+        for each in verified
+    ]
+    return _table(head, rows)
 
 
 def _profile(profile: Profile) -> Iterator[str]:

@@ -27,7 +27,7 @@ from gateway.domain.storage import (
     TakenCallback,
     Unresolved,
 )
-from store import account_modes, browsing, consumers, inbox, observing, recovery
+from store import account_modes, browsing, consumers, observing, recovery
 from store.database import Database
 from store.durable_oversight import DurableOversight
 from store.feed import Feed
@@ -169,17 +169,11 @@ class DurableStore(DurableOversight, DurableOperating):
     async def take_callbacks(
         self, *, limit: int, lease_s: float, except_accounts: Sequence[str] = ()
     ) -> Sequence[TakenCallback]:
-        taken = await self._database.write(
-            lambda connection: inbox.take_callbacks(
-                connection, self._database.now(), limit=limit, lease_s=lease_s, except_accounts=except_accounts
-            )
-        )
+        taken = await self._hot.take_callbacks(limit=limit, lease_s=lease_s, except_accounts=except_accounts)
         return [self._sealing.taken(each) for each in taken]
 
     async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord] = ()) -> bool:
-        return await self._database.write(
-            lambda connection: inbox.change_callback(connection, self._database.now(), change, audit)
-        )
+        return await self._hot.change_callback(change, audit)
 
     async def number_observations(self) -> int:
         return await self._number()

@@ -13,12 +13,14 @@ from gateway.domain.storage import (
     Aggregate,
     AuditRecord,
     Callback,
+    CallbackChange,
     Claim,
     Claimed,
     ClaimOutcome,
     Due,
     Settlement,
     SettleOutcome,
+    TakenCallback,
 )
 from store.facts import movement_row
 from store.records import approval_row, audit_row, observation_row, refund_from, refund_row, transitions_document
@@ -45,6 +47,12 @@ class Hot(Protocol):
     async def settle(self, settlement: Settlement) -> SettleOutcome: ...
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool: ...
+
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str]
+    ) -> Sequence[TakenCallback]: ...
+
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord]) -> bool: ...
 
     async def find_command(self, tenant_id: str, rpc: str, idempotency_key: str) -> Command | None: ...
 
@@ -129,18 +137,7 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
         "audit": [audit_row(record) for record in settlement.audit],
     }
     if settlement.callback is not None:
-        change = settlement.callback
-        parts["callback"] = [
-            {
-                "callback_id": change.callback_id,
-                "expected_epoch": change.expected_epoch,
-                "state": change.state.value,
-                "note": clean(change.note),
-                "tenant_id": change.tenant_id,
-                "payment_id": change.payment_id,
-                "next_attempt_in_us": _later(change.next_attempt_s),
-            }
-        ]
+        parts["callback"] = [changed_callback_row(settlement.callback)]
     if settlement.approval is not None:
         parts["approval"] = [approval_row(settlement.approval)]
     return {name: rows for name, rows in parts.items() if rows}
@@ -160,6 +157,19 @@ def settled_operation_row(operation: Operation) -> Row:
         "provider_result_id": operation.provider_result_id,
         "decline": decline_document(operation.decline),
         "failure": clean(operation.failure),
+    }
+
+
+def changed_callback_row(change: CallbackChange) -> Row:
+    """What became of a callback; when it is tried again counts from the database's now."""
+    return {
+        "callback_id": change.callback_id,
+        "expected_epoch": change.expected_epoch,
+        "state": change.state.value,
+        "note": clean(change.note),
+        "tenant_id": change.tenant_id,
+        "payment_id": change.payment_id,
+        "next_attempt_in_us": _later(change.next_attempt_s),
     }
 
 

@@ -13,17 +13,21 @@ from gateway.domain.storage import (
     Aggregate,
     AuditRecord,
     Callback,
+    CallbackChange,
     Claim,
     Claimed,
     ClaimOutcome,
     Due,
     Settlement,
     SettleOutcome,
+    TakenCallback,
 )
 from store import postgresql_claims as claims
+from store import postgresql_inbox as inbox
 from store import postgresql_statements as statements
 from store.hot import (
     aggregate_from,
+    changed_callback_row,
     claim_rows,
     due_from,
     exclusive_command,
@@ -33,6 +37,7 @@ from store.hot import (
     unique_order,
     why_not,
 )
+from store.inbox import taken_callbacks_from
 from store.postgresql_database import PostgresqlDatabase
 from store.postgresql_parts import ROWS_APART_MAX
 from store.records import audit_row, callback_row
@@ -87,11 +92,21 @@ class PostgresqlHot:
         return SettleOutcome.APPLIED if rows else SettleOutcome.STALE
 
     async def receive_callback(self, callback: Callback, audit: AuditRecord) -> bool:
-        given = (
-            *statements.CALLBACK.values(callback_row(callback)),
-            *statements.SETTLED["audit"].values(audit_row(audit)),
-        )
-        return bool(await self._database.fetch(statements.RECEIVE_CALLBACK, given))
+        given = (*inbox.CALLBACK.values(callback_row(callback)), *inbox.AUDIT.values(audit_row(audit)))
+        return bool(await self._database.fetch(inbox.RECEIVE_CALLBACK, given))
+
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str]
+    ) -> Sequence[TakenCallback]:
+        given = (limit, microseconds(lease_s), list(except_accounts))
+        return taken_callbacks_from(await self._database.fetch(inbox.TAKE_CALLBACKS, given))
+
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord]) -> bool:
+        given = list(inbox.CHANGE.values(changed_callback_row(change)))
+        if audit:
+            given += inbox.AUDIT.arguments([audit_row(record) for record in audit])
+        statement = inbox.change_callback(min(len(audit), ROWS_APART_MAX + 1))
+        return bool(await self._database.fetch(statement, given))
 
     async def find_command(self, tenant_id: str, rpc: str, idempotency_key: str) -> Command | None:
         rows = await self._database.fetch(statements.FIND_COMMAND, (tenant_id, rpc, idempotency_key))
@@ -118,7 +133,7 @@ class PostgresqlHot:
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
         if payment is not None and not (claim.reopen or claim.next_step):
-            given += claims.OPERATION.values(rows["operation"])
+            given += claims.FIRST_OPERATION.values(rows["operation"])
             given += claims.COMMAND.values(rows["command"])
             given += claims.PAYMENT.values(payment)
             statement = claims.claim_new_payment(refund=refund is not None, careful=careful)

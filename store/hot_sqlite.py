@@ -13,15 +13,17 @@ from gateway.domain.storage import (
     Aggregate,
     AuditRecord,
     Callback,
+    CallbackChange,
     Claim,
     Claimed,
     ClaimOutcome,
     Due,
     Settlement,
     SettleOutcome,
+    TakenCallback,
 )
+from store import inbox, tables
 from store import sqlite_statements as statements
-from store import tables
 from store.hot import (
     aggregate_from,
     claim_rows,
@@ -75,6 +77,20 @@ class SqliteHot:
             return True
 
         return await self._database.write_hot(receive)
+
+    async def take_callbacks(
+        self, *, limit: int, lease_s: float, except_accounts: Sequence[str]
+    ) -> Sequence[TakenCallback]:
+        database = self._database
+        return await database.write(
+            lambda connection: inbox.take_callbacks(
+                connection, database.now(), limit=limit, lease_s=lease_s, except_accounts=except_accounts
+            )
+        )
+
+    async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord]) -> bool:
+        database = self._database
+        return await database.write(lambda connection: inbox.change_callback(connection, database.now(), change, audit))
 
     async def find_command(self, tenant_id: str, rpc: str, idempotency_key: str) -> Command | None:
         rows = await self._database.fetch(statements.FIND_COMMAND, (tenant_id, rpc, idempotency_key))

@@ -1,6 +1,6 @@
 """Units of the inbox: take live callbacks under a lease, say what became of them, look at them, take one again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, literal, or_, select, text, union_all, update
@@ -22,7 +22,7 @@ def take_callbacks(
     lease_s: float,
     except_accounts: Sequence[str] = (),
 ) -> Sequence[TakenCallback]:
-    """Callbacks that are due, oldest first; none of `except_accounts`, and none that another process is taking."""
+    """Callbacks that are due, oldest first; none of `except_accounts`. PostgreSQL's is in `store.postgresql_inbox`."""
     table = callbacks.c
     due = (
         select(table.callback_id)
@@ -34,7 +34,6 @@ def take_callbacks(
         )
         .order_by(table.next_attempt_us)
         .limit(limit)
-        .with_for_update(skip_locked=True)
         .cte("due")
     )
     lease_until = now + microseconds(lease_s)
@@ -49,7 +48,12 @@ def take_callbacks(
         )
         .returning(callbacks)
     )
-    taken = sorted(connection.execute(statement).mappings(), key=lambda row: int(row["received_time_us"]))
+    return taken_callbacks_from(connection.execute(statement).mappings())
+
+
+def taken_callbacks_from(rows: Iterable[Stored]) -> Sequence[TakenCallback]:
+    """Taken callbacks, in the order in which they came."""
+    taken = sorted(rows, key=lambda row: int(row["received_time_us"]))
     return [TakenCallback(callback_from(row), row["epoch"], row["tries"], CallbackState(row["state"])) for row in taken]
 
 

@@ -21,7 +21,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from store import beside
 from store.database import edge
+from store.failures import unavailable
 from store.postgresql_database import connect_arguments
 from store.sqlite_database import set_pragmas
 from store.tables import counters
@@ -40,6 +42,11 @@ MIGRATION_LOCK = 6_242_661_001
 BEYOND_WORDS = (
     "the database's schema is not for this release: a later one took away what this one needs, or something else made "
     "it. Start the release that migrated it, or restore the backup from before"
+)
+
+NEVER_ALONE = (
+    f"database: payments and the migration waited for each other {DEADLOCK_RETRIES_MAX + 1} times, and nothing was "
+    "changed; run it again when less is going on"
 )
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -72,7 +79,8 @@ class SchemaBeyond(RuntimeError):
 async def upgrade(url: str) -> None:
     """Run every migration that is missing, all in one transaction. Two at once: the second waits and finds none.
 
-    A schema that is AHEAD stays as it is: a release that is rolled back finds it so. Raises SchemaBeyond, Unavailable.
+    Then build what is built beside running gateways (`store.beside`). A schema that is AHEAD stays as it is: a release
+    that is rolled back finds it so. Raises SchemaBeyond, Unavailable.
     """
     async with edge():
         await asyncio.to_thread(_upgrade_alone, url)
@@ -118,11 +126,19 @@ async def _upgrade_apart(url: str) -> None:
         try:
             async with _connected(url) as engine, engine.begin() as connection:
                 await connection.run_sync(_upgrade)
-            return
+            break
         except DBAPIError as error:
             # Of a migration and a payment that wait for each other, PostgreSQL may choose either: all is undone.
-            if last or "deadlock detected" not in str(error):
+            if "deadlock detected" not in str(error):
                 raise
+            if last:
+                raise unavailable(NEVER_ALONE) from error
+    if beside.INDEXES and make_url(url).get_backend_name() == "postgresql":
+        async with (
+            _connected(url, beside.BUILD_TIMEOUT_S) as engine,
+            engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection,
+        ):
+            await beside.build_beside(connection, beside.INDEXES)
 
 
 def _upgrade(connection: Connection) -> None:
@@ -141,6 +157,8 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite":
+        beside.build_within(connection, beside.INDEXES)
 
 
 def _revision(connection: Connection) -> str:
@@ -150,11 +168,11 @@ def _revision(connection: Connection) -> str:
 
 
 @asynccontextmanager
-async def _connected(url: str) -> AsyncIterator[AsyncEngine]:
+async def _connected(url: str, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> AsyncIterator[AsyncEngine]:
     """An engine of its own for one migration: no pool, long timeouts, DDL in a transaction on both engines."""
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
-    arguments = {"isolation_level": None} if sqlite else connect_arguments(STATEMENT_TIMEOUT_S, CONNECT_TIMEOUT_S)
+    arguments = {"isolation_level": None} if sqlite else connect_arguments(statement_timeout_s, CONNECT_TIMEOUT_S)
     engine = create_async_engine(parsed, poolclass=NullPool, connect_args=arguments)
     if sqlite:
         event.listen(

@@ -11,6 +11,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
+from store.rows import SUMS
 from store.sends import CAUTION, held, lost, unread
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
@@ -28,9 +29,21 @@ _LEASE = {
 }
 _ANSWER = "SELECT version, epoch, now_us FROM stamp"
 
+# What nothing can have of which the provider has not heard. It stands in the text of a create: a parameter is paid for
+# at both ends, and these were a quarter of them.
+_NEW_PAYMENT = {
+    **dict.fromkeys(("provider_payment_id", "busy_command_id", "next_action", "decline", "failover_due_us"), "NULL"),
+    **dict.fromkeys((*SUMS, "reserved_capture_minor", "reserved_refund_minor"), "0"),
+}
+_NEW_OPERATION = {
+    **dict.fromkeys(("provider_payment_id", "provider_result_id", "decline"), "NULL"),
+    "recoveries": "0",
+}
+
 COMMAND = Part.of(tables.commands)
 FURTHER = Part.of(tables.commands, without=KEYS)
-PAYMENT = Part.of(tables.payments, without={*KEYS, "version"})
+PAYMENT = Part.of(tables.payments, without={*KEYS, "version", *_NEW_PAYMENT})
+FIRST_OPERATION = Part.of(tables.operations, without={*KEYS, *_LEASE, *_NEW_OPERATION})
 OPERATION = Part.of(tables.operations, without={*KEYS, *_LEASE})
 HISTORY = Part.of(tables.history, without={*KEYS, "version", "recorded_time_us"})
 REFUND = Part.of(tables.refunds, without=KEYS)
@@ -92,19 +105,21 @@ def _claimed_refund(slots: Slots, suffix: str = "") -> str:
 
 @lru_cache(SHAPES_MAX)
 def claim_new_payment(*, refund: bool, careful: bool) -> str:
-    """A create: $1, $2, OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
+    """A create: $1, $2, FIRST_OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
 
     The order reference's index refuses a second holder by raising.
     """
     slots = Slots.past(*_CLAIM_SLOTS)
-    operation, command = slots.row(OPERATION.kinds), slots.row(COMMAND.kinds)
-    payment = slots.row(PAYMENT.kinds)
+    operation = slots.row(FIRST_OPERATION.kinds) | _NEW_OPERATION
+    command = slots.row(COMMAND.kinds)
+    payment = slots.row(PAYMENT.kinds) | _NEW_PAYMENT
     lost_before = lost(command["tenant_id"], operation["operation_id"], payment["unique_order_reference"])
     may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before}" if careful else f"NOT {CAUTION}"
-    new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING tenant_id, payment_id"
+    stamp = f"tenant_id, payment_id, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us"
+    new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING {stamp}"
     parts = {
-        "command": insert_from(command, tables.commands, suffix=new),
-        "stamp": f"SELECT c.*, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us FROM command c",
+        # The new command is the guard of what follows.
+        "stamp": insert_from(command, tables.commands, suffix=new),
         "payment": insert_from(payment | _OF_PAYMENT | {"version": "s.version"}, tables.payments, "stamp s"),
         "operation": _claimed_operation(operation),
         "history": _claim_history(slots),

@@ -1,6 +1,6 @@
 # Statements are spelled from our own tables and constants; every value is a parameter.
 # ruff: noqa: S608
-"""The text of settle and the inbox on PostgreSQL: each is one statement, one round trip, one commit.
+"""The text of settle and the reads on PostgreSQL: each is one statement, one round trip, one commit.
 
 Data-modifying CTEs do the writing. The first CTE is the guard, locked and materialized; every write selects from it:
 where it finds no row nothing is written at all. A guard that had to wait for a lock sees the row as the winner left it
@@ -9,7 +9,7 @@ compares, it locks. Locks are taken in one order: payment, command, operation, c
 
 Rows travel as parameters (`store.postgresql_parts`). Statements are built once for each combination of what is present
 and how often, so that a settle without refunds does not pay for them; each builder says the order of its parameters,
-and a Part knows those of its own. The claims are in `store.postgresql_claims`.
+and a Part knows those of its own. The claims are in `store.postgresql_claims`, the inbox in `store.postgresql_inbox`.
 """
 
 from collections.abc import Mapping
@@ -83,7 +83,8 @@ def settle(shape: Shape) -> str:
             SELECT o.operation_id FROM locked l, {sources["operations"]}, operations o
             WHERE o.tenant_id = $1 AND o.operation_id = ANY($4) AND o.operation_id = r.operation_id
               AND o.payment_id = $2 AND o.epoch = r.expected_epoch FOR UPDATE OF o"""
-        fences.append("(SELECT count(*) FROM fenced) = cardinality($4)")
+        is_one = counts["operations"] == 1
+        fences.append("EXISTS (SELECT FROM fenced)" if is_one else "(SELECT count(*) FROM fenced) = cardinality($4)")
     if "callback" in counts:
         parts["taken"] = f"""
             SELECT c.callback_id FROM locked l, {sources["callback"]}, callbacks c
@@ -153,26 +154,6 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
             table = tables.metadata.tables[name]
             return {name: insert_from(read | _SETTLED_KEYS, table, source, suffix=replacing(table))}
 
-
-CALLBACK = Part.of(tables.callbacks, without={"next_attempt_us"})
-
-
-def _receive_callback() -> str:
-    slots = Slots()
-    audited = SETTLED["audit"]
-    now = f"(SELECT {NOW_US} AS now_us) s"
-    suffix = "ON CONFLICT (provider, account_id, event_id) DO NOTHING RETURNING callback_id"
-    inbox = slots.row(CALLBACK.kinds) | {"next_attempt_us": "s.now_us"}
-    audit = slots.row(audited.kinds) | {"recorded_time_us": NOW_US}
-    parts = {
-        "inbox": insert_from(inbox, tables.callbacks, now, suffix=suffix),
-        "audit": insert_from(audit, tables.audit, "inbox"),
-    }
-    return statement(parts, "SELECT callback_id FROM inbox")
-
-
-RECEIVE_CALLBACK = _receive_callback()
-"""CALLBACK, then the audit's. One row if the event was new."""
 
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"

@@ -27,7 +27,8 @@ from store.facts import facts_from, flow_document
 from store.routes import failover_due_us, route_document, route_from
 from store.values import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
 
-_SUMS = tuple(MoneySums.__dataclass_fields__)
+SUMS = tuple(MoneySums.__dataclass_fields__)
+"""The columns of a payment's sums."""
 
 
 def _latest_document(latest: LatestCommand | None) -> str | None:
@@ -96,7 +97,7 @@ def derived_row(payment: Payment) -> Row:
 
 
 DERIVED_COLUMNS = (
-    *("provider", "account_id", *_SUMS, "state", "dispute_state", "version", "updated_time_us", "provider_payment_id"),
+    *("provider", "account_id", *SUMS, "state", "dispute_state", "version", "updated_time_us", "provider_payment_id"),
     *("reserved_capture_minor", "reserved_refund_minor", "busy_command_id", "next_action", "decline", "flow"),
     *("latest_command", "route", "failover_due_us"),
 )
@@ -147,7 +148,7 @@ def payment_from(row: Stored, movements: Iterable[Stored]) -> Payment:
         provider=row["provider"],
         account_id=row["account_id"],
         facts=facts_from(row["flow"], movements),
-        sums=MoneySums(*(row[name] for name in _SUMS)),
+        sums=MoneySums(*(row[name] for name in SUMS)),
         state=PaymentState(row["state"]),
         dispute_state=DisputeState(row["dispute_state"]),
         version=row["version"],

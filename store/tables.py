@@ -5,8 +5,8 @@ JSON in TEXT columns, escaped to ASCII by `store.rows`: what was kept comes back
 engines, which JSONB does not promise. Every key but the inbox's and the log's leads with `tenant_id`.
 
 Foreign keys hold the live rows together. History and observations pay for none at each insert: claim and settle write
-them from the payment that they have locked. Nor do movements on PostgreSQL, where a look-up and a lock for each were a
-thirtieth of what the database does for a payment: there settle writes the locked payment's own keys into them.
+them from the payment that they have locked. Nor do commands, operations and movements on PostgreSQL, where one
+statement writes the keys of all; looking each up and locking it was a fifteenth of its work (docs/adr/0019).
 
 Payments, commands, operations, movements and refunds are the live rows; `history`, `observations`, `observation_log`,
 `decisions`, `evidence` and `audit` are only ever added to (`store.append_only`).
@@ -96,10 +96,11 @@ def _known(column: str, values: Iterable[str]) -> CheckConstraint:
     return constraint.ddl_if(dialect="sqlite")
 
 
-def _sound(*conditions: str, not_negative: tuple[str, ...] = ()) -> list[CheckConstraint]:
+def _sound(*conditions: str, not_negative: tuple[str, ...] = (), copied: bool = False) -> list[CheckConstraint]:
     """All that must hold of a row, as one CHECK: PostgreSQL reads each anew, word by word, for every statement."""
     checks = []
-    for dialect, smallest in (("postgresql", "least"), ("sqlite", "min")):
+    # What only repeats a row that the same transaction has checked is not checked again there.
+    for dialect, smallest in (("postgresql", "least"), ("sqlite", "min"))[copied:]:
         amounts = f"{smallest}({', '.join(not_negative)})" if len(not_negative) > 1 else "".join(not_negative)
         all_of = [f"{amounts} >= 0"] if amounts else []
         constraint = CheckConstraint(" AND ".join([*all_of, *conditions]), name="sound")
@@ -115,10 +116,10 @@ def _of_payment() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["tenant_id", "payment_id"], ["payments.tenant_id", "payments.payment_id"])
 
 
-def _of_locked_payment() -> ForeignKeyConstraint:
-    """Where PostgreSQL's one writer takes the keys from the payment that it has locked, the key is not looked up."""
-    constraint: ForeignKeyConstraint = _of_payment().ddl_if(dialect="sqlite")
-    return constraint
+def _of_locked(key: str, table: str) -> ForeignKeyConstraint:
+    """Where PostgreSQL's one writer takes the keys from the row that it has locked or made, they are not looked up."""
+    keys = ForeignKeyConstraint(["tenant_id", key], [f"{table}.tenant_id", f"{table}.{key}"])
+    return keys.ddl_if(dialect="sqlite")
 
 
 payments = Table(
@@ -198,7 +199,7 @@ commands = Table(
     *_optional_whole("final_time_us"),
     PrimaryKeyConstraint("tenant_id", "command_id"),
     UniqueConstraint("tenant_id", "rpc", "idempotency_key"),
-    _of_payment(),
+    _of_locked("payment_id", "payments"),
     _known("kind", CommandKind),
     _known("state", CommandState),
     # A reply is final, and a tombstone is empty.
@@ -224,7 +225,7 @@ operations = Table(
     *_texts("failure"),
     PrimaryKeyConstraint("tenant_id", "operation_id"),
     UniqueConstraint("tenant_id", "command_id", "step"),
-    ForeignKeyConstraint(["tenant_id", "command_id"], ["commands.tenant_id", "commands.command_id"]),
+    _of_locked("command_id", "commands"),
     _known("kind", CommandKind),
     _known("state", CommandState),
     _known("sent", Sent),
@@ -252,7 +253,7 @@ movements = Table(
     PrimaryKeyConstraint("tenant_id", "payment_id", "account_id", "kind", "provider_movement_id"),
     # One movement belongs to one payment: money is not counted twice.
     UniqueConstraint("tenant_id", "account_id", "kind", "provider_movement_id"),
-    _of_locked_payment(),
+    _of_locked("payment_id", "payments"),
     _known("kind", MovementKind),
     _known("status", MovementStatus),
     *_sound(not_negative=("amount_minor",)),
@@ -282,7 +283,7 @@ history = Table(
     *_texts("source", "causation_id", "transitions"),
     *_whole("recorded_time_us"),
     PrimaryKeyConstraint("tenant_id", "payment_id", "version"),
-    *_sound("version >= 1"),
+    *_sound("version >= 1", copied=True),
 )
 
 observations = Table(
@@ -313,6 +314,7 @@ observations = Table(
             *("amount_minor", "authorized_minor", "captured_minor", "refunded_minor", "disputed_minor", "fee_minor"),
             "ordinal",
         ),
+        copied=True,
     ),
 )
 

@@ -6,6 +6,7 @@ writes what came of it.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from gateway.app.clock import Clock, new_id
 from gateway.app.hearing import Hearing
 from gateway.app.learning import Learned, Learning
 from gateway.app.places import Places
+from gateway.app.precedence import Precedence
 from gateway.app.recovery import Complete
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
@@ -47,11 +49,14 @@ class Delivery:
 class Callbacks:
     """The use case behind ProviderCallbacks."""
 
-    def __init__(self, store: Store, accounts: Accounts, telemetry: Telemetry, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, accounts: Accounts, telemetry: Telemetry, clock: Clock, precedence: Precedence
+    ) -> None:
         self._store = store
         self._accounts = accounts
         self._telemetry = telemetry
         self._clock = clock
+        self._precedence = precedence
         self.arrived = asyncio.Event()
 
     async def deliver(self, caller: Caller, delivery: Delivery) -> tuple[str, bool]:
@@ -59,6 +64,7 @@ class Callbacks:
 
         Raises InvalidRequest past a bound, NotFound(ACCOUNT_NOT_FOUND), Unavailable.
         """
+        began_s = time.monotonic()
         check_id("event_id", delivery.event_id)
         if len(delivery.body) > BODY_BYTES_MAX:
             raise InvalidRequest(Reason.FIELD_INVALID, f"body: must be at most {BODY_BYTES_MAX} bytes", field="body")
@@ -92,6 +98,7 @@ class Callbacks:
             detail=f"{delivery.event_type} {delivery.event_id}",
         )
         is_new = await self._store.receive_callback(callback, audit)
+        self._precedence.acknowledged(time.monotonic() - began_s)
         self._telemetry.callback(delivery.provider, "RECEIVED" if is_new else "DUPLICATE")
         if not is_new:
             return "", True
@@ -123,8 +130,10 @@ class Applier:
         telemetry: Telemetry,
         settings: EngineSettings,
         complete: Complete,
+        precedence: Precedence,
     ) -> None:
         self._complete = complete
+        self._precedence = precedence
         self._store = store
         self._hearing = hearing
         self._learning = learning
@@ -190,8 +199,9 @@ class Applier:
         return change
 
     async def _apply_safely(self, taken: TakenCallback) -> None:
-        """Apply one; whatever goes wrong with it is logged, and holds up no other."""
+        """Apply one in its turn; whatever goes wrong with it is logged, and holds up no other."""
         try:
+            await self._precedence.turn()
             await self.apply(taken)
         except ObolError as error:
             # The lease ends by itself, and the callback is taken again then.

@@ -21,6 +21,7 @@ from gateway.app.missed_events import MissedEvents
 from gateway.app.modes import MODES_POLL_S, Modes
 from gateway.app.observing import Observing
 from gateway.app.oversight import Oversight
+from gateway.app.precedence import Precedence
 from gateway.app.queries import Queries
 from gateway.app.reading import Reading
 from gateway.app.reconciliation import Reconciler
@@ -30,6 +31,7 @@ from gateway.app.replays import Replays
 from gateway.app.replies import ReplyCodec
 from gateway.app.resolving import Resolving
 from gateway.app.routing import Router
+from gateway.app.sequencer import Sequencer
 from gateway.app.settings import EngineSettings, EventSettings, ReconciliationSettings
 from gateway.app.telemetry import Telemetry
 from gateway.domain.errors import ObolError, Unavailable
@@ -41,7 +43,6 @@ LOOP_PAUSE_S_MAX = 5.0
 ABANDONED_BATCH = 32
 ABANDONED_RETRY_S = 300.0
 EXPIRY_BATCH = 1_000
-SEQUENCER_PAUSE_S = 0.02
 STATISTICS_S = 10.0
 EVENT_CURSORS_POLL_S = 5.0
 
@@ -76,13 +77,14 @@ class Runtime:
         )
         self.queries = Queries(store)
         self.observing = Observing(store, settings)
-        self.callbacks = Callbacks(store, accounts, telemetry, clock)
+        precedence = Precedence()
+        self.callbacks = Callbacks(store, accounts, telemetry, clock, precedence)
         complete = self.commands.complete
         self.recovery = Recovery(
             store, accounts, self.engine, learning, reading, telemetry, settings, self.modes, complete
         )
         hearing = Hearing(store, accounts, reading, settings, clock)
-        self.applier = Applier(store, hearing, learning, telemetry, settings, complete)
+        self.applier = Applier(store, hearing, learning, telemetry, settings, complete, precedence)
         self.inbox = Inbox(store, self.applier, hearing, learning, settings)
         self.oversight = Oversight(store, accounts, settings)
         self.resolving = Resolving(store, accounts, reading, learning, settings)
@@ -96,6 +98,7 @@ class Runtime:
         self.missed_events = MissedEvents(store, accounts, telemetry, settings, self._events, self.callbacks.arrived)
         self._store = store
         self._learning = learning
+        self._sequencer = Sequencer(store, learning.appended)
         self._settings = settings
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -108,7 +111,7 @@ class Runtime:
         loops = {
             "recovery": self._loop(self.recovery.pump, settings.recovery_poll_s),
             "callbacks": self._loop(self._apply_arrived, settings.recovery_poll_s, self.callbacks.arrived),
-            "sequencer": self._loop(self._number_appended, settings.sequencer_poll_s, self._learning.appended),
+            "sequencer": self._loop(self._sequencer.run_once, settings.sequencer_poll_s, self._learning.appended),
             "reconciliation": self._loop(self.reconciler.run_once, self._reconciling.poll_s, self.reconciler.wanted),
             "housekeeping": self._loop(self._keep_house, settings.housekeeping_s),
             "modes": self._loop(self.modes.refresh, MODES_POLL_S),
@@ -169,13 +172,6 @@ class Runtime:
     async def _apply_arrived(self) -> int:
         self.callbacks.arrived.clear()
         return await self.applier.pump()
-
-    async def _number_appended(self) -> int:
-        # A little late, so that one look numbers what many settles appended.
-        await asyncio.sleep(SEQUENCER_PAUSE_S)
-        self._learning.appended.clear()
-        await self._store.number_observations()
-        return 0
 
     async def _refresh_statistics(self) -> int:
         # A young database is planned for as if it were empty, and the plan is kept: until somebody counts its rows.

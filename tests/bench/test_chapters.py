@@ -8,13 +8,22 @@ import pytest
 
 from bench import arrivals, growth, payments, plans
 from bench.__main__ import measure
+from bench.acknowledging import ANSWERING, DEAD
 from bench.databases import Engine
 from bench.effort import QUICK
 from bench.processes import Bench
 from bench.report import Findings, written
 
 TINY = replace(
-    QUICK, callers=(1,), rounds=1, round_s=0.1, side_round_s=0.1, watched_s=0.2, growth_rows=100, growth_rounds=1
+    QUICK,
+    callers=(1,),
+    rounds=1,
+    round_s=0.1,
+    side_round_s=0.1,
+    open_s=0.2,
+    watched_s=0.2,
+    growth_rows=100,
+    growth_rounds=1,
 )
 LAST_LINE = re.compile(r"bench: ratio postgresql=\d+\.\d\d sqlite=\d+\.\d\d growth=\d+\.\d\d")
 
@@ -45,10 +54,11 @@ async def test_a_database_is_filled_and_compared(engine: Engine, tmp_path: Path)
 
 @pytest.mark.slow
 async def test_arrivals_are_measured(tmp_path: Path) -> None:
-    """Each payment is heard of at the watcher, and callbacks come through the sidecar into the inbox."""
+    """Each payment is heard of at the watcher; callbacks are acknowledged, also those of a provider that is dead."""
     findings = Findings(TINY, True, load_before=0.0)
     await measure(Bench.at(tmp_path), findings, [Engine.SQLITE], ["arrivals"])
     assert all(each.payments > 0 for each in findings.watched)
-    (line,) = (line for line in findings.lines if line.subject == "webhook to inbox")
-    assert line.rate > 0
+    assert {each.provider for each in findings.acknowledged} == {ANSWERING, DEAD}
+    assert all(each.rate > 0 and each.p99_ms > 0 for each in findings.acknowledged)
+    assert "| sqlite | is dead | 50 a second |" in written(findings)
     assert LAST_LINE.fullmatch(findings.last_line())

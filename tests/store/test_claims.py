@@ -256,3 +256,15 @@ async def test_a_reopened_refund_must_fit_again(store: Store) -> None:
     await not_sent(store, refund)
     assert (await store.claim(making.claim_on(payment, CommandKind.REFUND, amount_minor=5_000))).outcome is C.CLAIMED
     assert (await store.claim(replace(refund, reopen=True))).outcome is C.REFUSED
+
+
+async def test_a_new_payment_is_read_back_as_it_was_claimed(store: Store) -> None:
+    """To the last column, also those that stand in a statement's text since nothing new can have them."""
+    claim = making.create_claim()
+    claimed = await store.claim(claim)
+    aggregate = await store.load(making.TENANT, claim.operation.payment_id)
+    assert aggregate is not None
+    assert claim.payment is not None
+    assert aggregate.payment == replace(claim.payment, version=1)
+    assert aggregate.commands == (claim.command,)
+    assert aggregate.operations == (making.held(claim, claimed),)

@@ -4,8 +4,10 @@ import asyncio
 from dataclasses import replace
 
 from gateway.domain.storage import CallbackChange, CallbackState, Store
+from store import open_store
 from tests.store import making
-from tests.store.looking import census, value
+from tests.store.conftest import SEALING
+from tests.store.looking import census, connect, value
 
 
 async def test_an_event_is_received_once(store: Store, beside: Store, url: str) -> None:
@@ -39,6 +41,20 @@ async def test_a_callback_is_held_by_one_process(store: Store, beside: Store) ->
     ids = [one.callback.callback_id for taken in takes for one in taken]
     ids += [one.callback.callback_id for one in await store.take_callbacks(limit=99, lease_s=30)]
     assert len(ids) == len(set(ids)) == 12
+
+
+async def test_nobody_waits_for_a_callback_that_another_is_taking(postgresql: str) -> None:
+    """Whoever takes passes over what somebody else's transaction holds, and gets the rest at once."""
+    store, holder = await open_store(postgresql, sealing=SEALING), await connect(postgresql)
+    held, free = making.callback(), making.callback()
+    for each in (held, free):
+        await store.receive_callback(each, making.audit())
+    await holder.execute("BEGIN")
+    await holder.fetch("SELECT FROM callbacks WHERE callback_id = $1 FOR UPDATE", held.callback_id)
+    taken = await asyncio.wait_for(store.take_callbacks(limit=10, lease_s=30), 3)
+    assert [one.callback.callback_id for one in taken] == [free.callback_id]
+    await holder.close()
+    await store.close()
 
 
 async def test_a_callback_comes_again_after_its_lease_and_its_wait(store: Store) -> None:

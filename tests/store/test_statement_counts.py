@@ -3,7 +3,7 @@
 from collections import Counter
 
 from gateway.domain.commands import CommandKind
-from gateway.domain.storage import SettleOutcome, Store
+from gateway.domain.storage import CallbackChange, CallbackState, SettleOutcome, Store
 from store import open_store
 from tests.store import making
 from tests.store.acting import captured
@@ -39,16 +39,19 @@ async def test_on_postgresql_a_payment_is_two_statements_and_two_commits(postgre
 
 
 async def test_on_postgresql_a_refund_a_read_and_a_callback_are_one_statement_each(postgresql: str) -> None:
-    """So are a claim on an existing payment, each hot read, the inbox and a take of what is due."""
+    """So are a claim on an existing payment, each hot read, a take of what is due, and each step of a callback."""
     store = await open_store(postgresql, pool_size=1)
     payment = await captured(store)
     claim = making.claim_on(payment, CommandKind.REFUND, amount_minor=1)
+    callback = making.callback()
     calls = (
         lambda: store.claim(claim),
         lambda: store.get_payment(making.TENANT, payment.payment_id),
         lambda: store.load(making.TENANT, payment.payment_id),
         lambda: store.find_command(making.TENANT, "x", "y"),
-        lambda: store.receive_callback(making.callback(), making.audit()),
+        lambda: store.receive_callback(callback, making.audit()),
+        lambda: store.take_callbacks(limit=10, lease_s=1),
+        lambda: store.change_callback(CallbackChange(callback.callback_id, 1, CallbackState.APPLIED), [making.audit()]),
         lambda: store.take_due(limit=10, lease_s=1),
         store.last_sequence,
         lambda: store.read_observations(making.TENANT, after_sequence=0, limit=10),
