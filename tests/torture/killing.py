@@ -1,6 +1,7 @@
 """The killing: which process dies when, and what it is doing at that moment."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -15,6 +16,8 @@ from tests.torture.site import HANG_S, PAUSE_S, Site
 
 WAIT_S = 0.5
 """How long a trap may stay empty before the process is killed where it stands."""
+STALL_WAIT_S = 1.5
+"""How long a gateway that is to stop before its next send is waited for to have one."""
 VERBS = ("any", "any", "any", "payments", "confirm", "capture", "cancel", "refunds", "lookup", "lookup")
 
 
@@ -55,6 +58,7 @@ class Killer:
             (0.07, lambda: self._by_hook("callback arriving", process, self._site.callbacks.arriving, 0.006)),
             (0.08, lambda: self._starting(process, chance)),
             (0.02 if len(self._site.gateways) == 1 else 0.08, lambda: self._paused_past_lease(number, chance)),
+            (0.02 if len(self._site.gateways) == 1 else 0.08, lambda: self._stalled_before_send(number, chance)),
         )
         while not self.done:
             began = time.monotonic()
@@ -157,6 +161,25 @@ class Killer:
         finally:
             self._paused = False
 
+    async def _stalled_before_send(self, number: int, chance: random.Random) -> None:
+        """Stopped between a claim and its send, for about as long as its lease; woken, and left to live."""
+        process = self._site.gateways[number]
+        if self._paused or not process.alive:
+            return
+        self._paused = True
+        flag = self._site.stall(process)
+        try:
+            await _until_it_stands_still(process, STALL_WAIT_S)
+            if process.stands_still:
+                self.pauses += 1
+                self.kinds["stopped between claim and send"] += 1
+                await _either(process.ended, process.ended, PAUSE_S * (0.7 + 0.8 * chance.random()))
+        finally:
+            flag.unlink(missing_ok=True)
+            process.signal(signal.SIGCONT)
+            self._paused = False
+        await _either(process.ended, process.ended, chance.random() * 2.0)
+
     async def _stand_still(self, number: int, chance: random.Random) -> None:
         process, relay = self._site.gateways[number], self._site.relays[number]
 
@@ -184,6 +207,14 @@ def is_of(verb: str, request: str) -> bool:
     if verb == "lookup":
         return method == "GET"
     return method == "POST" and verb in ("any", path.rpartition("/")[2])
+
+
+async def _until_it_stands_still(process: Process, within_s: float) -> None:
+    ended = process.ended
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while not (ended.is_set() or process.stands_still):  # noqa: ASYNC110  a signal says so to nobody
+                await asyncio.sleep(0.02)
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event, within_s: float) -> None:
