@@ -49,7 +49,7 @@ def as_sqlalchemy_passes_it_on(error: Exception) -> Exception:
     """`error` within the dialect's look-alike within SQLAlchemy's own, as an execute raises them."""
     try:
         AsyncAdapt_asyncpg_connection._handle_exception_no_connection(DBAPI, error)
-    except Exception as adapted:
+    except Exception as adapted:  # noqa: BLE001  whatever it is: that is what is asked
         passed: Exception = exc.DBAPIError.instance("SELECT 1", {}, adapted, DBAPI.Error)
         passed.__cause__ = adapted
         return passed

@@ -25,13 +25,15 @@ from tests.torture.witness import Witness
 READY_S_MAX = 60.0
 LOOK_S = 0.02
 
+LEASE_S = 3.0
+
 SETTINGS: Mapping[str, str] = {
     "OBOL_METRICS__ENABLED": "false",
     "OBOL_DRAIN__GRACE_S": "2",
     "OBOL_DATABASE__POOL_MAX": "6",
     "OBOL_ENGINE__SEND_WINDOW_S": "1",
     "OBOL_ENGINE__PROVIDER_TIMEOUT_S": "1.5",
-    "OBOL_ENGINE__LEASE_S": "3",
+    "OBOL_ENGINE__LEASE_S": f"{LEASE_S:g}",
     "OBOL_ENGINE__DEADLINE_S_MIN": "0.2",
     "OBOL_ENGINE__ADMISSION_WAIT_S": "0.5",
     "OBOL_ENGINE__SETTLE_RETRY_S": "5",
