@@ -150,7 +150,7 @@ async def test_a_server_that_is_restarted_again_and_again_loses_nothing(tmp_path
             await asyncio.to_thread(restart, "immediate")
             back = time.monotonic()
             first = await again_until_answered(partial(house.create, "first"))
-            await again_until_answered(lambda payment_id=first.payment_id: house.get(payment_id))
+            await again_until_answered(partial(house.get, first.payment_id))
             await again_until_answered(partial(house.create, f"after-{number}"))
             assert time.monotonic() - back < READY_S_MAX
         stop.set()

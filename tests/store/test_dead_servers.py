@@ -22,7 +22,7 @@ from store.failures import Contended, translated
 from store.feed import Feed
 from store.postgresql_database import PostgresqlDatabase
 
-DBAPI = dialect.import_dbapi()
+DBAPI: Any = dialect.import_dbapi()  # type: ignore[no-untyped-call]
 
 DRIVERS = sorted(
     (
@@ -134,7 +134,7 @@ async def test_a_server_that_hangs_up_on_everybody_is_unavailable(postgresql: st
         connection.driver_connection.terminate()
 
     pool = database.units.engine.sync_engine
-    idle = await database.units.engine.raw_connection()
+    idle: Any = await database.units.engine.raw_connection()
     idle.driver_connection.terminate()
     idle.close()
     event.listen(pool, "connect", hang_up)
