@@ -32,7 +32,7 @@ from simulators.sandbox.settings import SandboxSettings
 from tests.crash.rig import EFFECT, KINDS, StoreWithPoints, change, effects_of
 from tests.databases import postgresql_url, sqlite_url
 from tests.faults.gates import Gate, Gates, gated_way
-from tests.integration.house import QUICK, Command, House, caller, money, open_house
+from tests.integration.house import QUICK, Command, House, caller, eventually, money, open_house
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +41,7 @@ WAYS = ("cancel", "deadline", "closed channel")
 DEADLINE_S = 4.0
 """Enough to come to a point; where a machine is too busy for that, twice as long is given, and again."""
 PATIENT_S = 30.0
+ROOMY: dict[str, Any] = {"connections_max": 256, "calls_max": 256, "failures_max": 1_000}
 # Nobody is looked after by anybody else meanwhile, however long the gates are shut.
 UNHURRIED = replace(QUICK, lease_s=120.0, send_window_s=60.0, provider_timeout_s=50.0, heartbeat_s=60.0)
 
@@ -93,7 +94,7 @@ async def scene_on(engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     async with (
         running(settings) as sandbox_url,
         gated_way(gates, urlsplit(sandbox_url).port or 0) as way,
-        open_house(url, folder, engine=UNHURRIED, sandbox_url=way, connections_max=256, calls_max=256) as house,
+        open_house(url, folder, engine=UNHURRIED, sandbox_url=way, **ROOMY) as house,
         grpc.aio.insecure_channel(house.target) as channel,
     ):
         scene = Scene(house, gates, opened[0], log, channel)
@@ -180,17 +181,27 @@ async def left(scene: Scene, held: Sequence[Held]) -> None:
 async def judged(scene: Scene, held: Sequence[Held]) -> None:
     """Each command is done once, and its key gets one final reply, from then on as it was stored."""
     for wish, *_ in held:
-        replies = [await wish.call(scene.house.payments, PATIENT_S) for _ in range(2)]
-        assert replies[0].payment.latest_command.state == Command.COMMAND_STATE_SUCCEEDED, wish
-        assert replies[0] == replies[1], wish
+        # A connection that was idle for as long as the gates were shut may be dead: that is UNKNOWN, and looked after.
+        reply = await eventually(partial(wish.call, scene.house.payments, PATIENT_S), is_done)
+        assert reply == await wish.call(scene.house.payments, PATIENT_S), wish
         assert effects_of(scene.log, wish.tenant)[wish.effects_before :] == [EFFECT[wish.kind]], wish
+
+
+def is_done(reply: Any) -> bool:
+    """Whether the command has succeeded."""
+    return bool(reply.payment.latest_command.state == Command.COMMAND_STATE_SUCCEEDED)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 async def test_a_caller_may_leave_at_any_point(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five commands x six points x three ways of leaving: one effect each, and one final reply to the key."""
+    """Five commands x six points x three ways of leaving: one effect each, and one final reply to the key.
+
+    On PostgreSQL every point has every command and every way, each command and point in one of the ways.
+    """
     async with scene_on(engine, tmp_path, monkeypatch) as scene:
-        cases = [(point, kind, way) for point in POINTS for kind in KINDS for way in WAYS]
+        pairs = [(point, kind) for point in POINTS for kind in KINDS]
+        whole = [(*pair, way) for pair in pairs for way in WAYS]
+        cases = whole if engine == "sqlite" else [(*pair, WAYS[n % 3]) for n, pair in enumerate(pairs)]
         held = await asyncio.gather(*(held_at(scene, *case) for case in cases if case[2] != "deadline"))
         # Last, so that their time is not over before the others are in place.
         held += await asyncio.gather(*(held_at(scene, *case) for case in cases if case[2] == "deadline"))
