@@ -194,13 +194,11 @@ def is_done(reply: Any) -> bool:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 async def test_a_caller_may_leave_at_any_point(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five commands x six points x three ways of leaving: one effect each, and one final reply to the key.
-
-    On PostgreSQL every point has every command and every way, each command and point in one of the ways.
-    """
+    """Five commands x six points x three ways of leaving: one effect each, and one final reply to the key."""
     async with scene_on(engine, tmp_path, monkeypatch) as scene:
         pairs = [(point, kind) for point in POINTS for kind in KINDS]
         whole = [(*pair, way) for pair in pairs for way in WAYS]
+        # There each pair has one of the ways: every point and every command meets all of them.
         cases = whole if engine == "sqlite" else [(*pair, WAYS[n % 3]) for n, pair in enumerate(pairs)]
         held = await asyncio.gather(*(held_at(scene, *case) for case in cases if case[2] != "deadline"))
         # Last, so that their time is not over before the others are in place.

@@ -22,7 +22,7 @@ from store.failures import Contended, translated
 from store.feed import Feed
 from store.postgresql_database import PostgresqlDatabase
 
-DBAPI: Any = dialect.import_dbapi()  # type: ignore[no-untyped-call]
+DBAPI: Any = dialect.import_dbapi()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
 
 DRIVERS = sorted(
     (
