@@ -1,7 +1,8 @@
 """The one edge at which a database's errors become ours.
 
     whatever a driver raises
-    ├── Contended      a deadlock or a serialization failure: provably not committed, tried again by `store`
+    ├── Contended      a deadlock, a serialization failure, a plan that a migration outdated: provably not committed,
+    │                  tried again by `store`
     ├── Unavailable    lost, locked, full, read-only, out of connections, out of time: DATABASE_UNAVAILABLE
     └── Internal       anything else is a defect of ours: a CHECK, a key, a statement
 
@@ -45,6 +46,15 @@ _UNAVAILABLE_SQLITE = frozenset(
 """Primary result codes; the extended ones keep theirs in the low byte."""
 
 
+_LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
+"""What a driver raises of its own when its server is gone, between hearing of it and closing."""
+
+_OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+
+_CLOSED_TRANSPORT = "the handler is closed"
+"""uvloop's word, in a RuntimeError, for a write to a transport that has met its end."""
+
+
 class Contended(Exception):
     """Another transaction won, and this one was rolled back: the same work may simply be done again."""
 
@@ -59,6 +69,8 @@ def translated(error: BaseException) -> BaseException:
     if isinstance(error, ObolError | Contended):
         return error
     cause = _driver_error(error)
+    if isinstance(cause, _OUTDATED):
+        return Contended(str(cause))
     if isinstance(cause, asyncpg.PostgresError):
         return _from_sqlstate(getattr(cause, "sqlstate", None) or "", cause)
     if isinstance(cause, sqlite3.Error):
@@ -67,11 +79,11 @@ def translated(error: BaseException) -> BaseException:
         return unavailable(f"database: {cause}") if known else _defect(cause)
     if isinstance(cause, exc.TimeoutError):
         return unavailable("database: no connection was free in time")
-    if isinstance(cause, asyncpg.InterfaceError | asyncpg.InternalClientError | OSError | EOFError | TimeoutError):
+    if isinstance(cause, _LOST) or (isinstance(cause, RuntimeError) and _CLOSED_TRANSPORT in str(cause)):
         return unavailable(f"database: connection lost ({type(cause).__name__})")
-    if isinstance(cause, exc.DBAPIError) and cause.connection_invalidated:
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return unavailable("database: connection lost")
-    return _defect(cause) if isinstance(cause, exc.SQLAlchemyError) else error
+    return _defect(cause) if isinstance(error, exc.SQLAlchemyError) else error
 
 
 def _driver_error(error: BaseException) -> BaseException:
@@ -80,7 +92,7 @@ def _driver_error(error: BaseException) -> BaseException:
         error = error.orig
     # SQLAlchemy's asyncpg adapter raises look-alikes of its own from asyncpg's.
     while (cause := error.__cause__) is not None and not isinstance(error, asyncpg.PostgresError | sqlite3.Error):
-        if not isinstance(cause, asyncpg.PostgresError | asyncpg.InterfaceError | sqlite3.Error | OSError):
+        if not isinstance(cause, (asyncpg.PostgresError, sqlite3.Error, *_LOST)):
             break
         error = cause
     return error

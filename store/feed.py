@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -19,6 +20,8 @@ from store.sequencing import CHANNEL
 
 POLL_S = 1.0
 RECONNECT_S = 1.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Feed:
@@ -39,7 +42,13 @@ class Feed:
             self._tasks.add(asyncio.ensure_future(self._run(job)))
 
     async def _run(self, job: Callable[["Feed"], Awaitable[None]]) -> None:
-        await job(self)
+        """A defect costs one pause, and not every later notification."""
+        while True:
+            try:
+                await job(self)
+            except Exception:  # noqa: BLE001 whatever it was: those who wait here have nobody else
+                _log.exception("feed interrupted")
+            await asyncio.sleep(RECONNECT_S)
 
     def announce(self, sequence: int) -> None:
         """Something up to `sequence` is committed."""

@@ -23,6 +23,10 @@ PLANNED_ONCE = "force_generic_plan"
 """The plan_cache_mode of the hot pool."""
 
 
+_SERVED = "served"
+"""In a pooled connection's info, which ends with the connection: it was once given out alive."""
+
+
 class Pool:
     """A bounded number of connections below SQLAlchemy."""
 
@@ -144,7 +148,12 @@ def connect_arguments(
     }
 
 
-def _refuse_a_dead_connection(connection: Any, _record: Any, _proxy: Any) -> None:
-    """asyncpg knows when the server has hung up: the pool then opens another, and no ping is paid on each checkout."""
+def _refuse_a_dead_connection(connection: Any, record: Any, _proxy: Any) -> None:
+    """asyncpg knows when the server has hung up: the pool then opens another, and no ping is paid on each checkout.
+
+    Where that one is dead as well the server is going down: asked a third time the pool would say that its caller is at
+    fault.
+    """
     if connection.driver_connection.is_closed():
-        raise exc.DisconnectionError
+        raise exc.DisconnectionError if _SERVED in record.info else ConnectionResetError("hung up as it was opened")
+    record.info[_SERVED] = True

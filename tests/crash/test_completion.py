@@ -40,11 +40,11 @@ from tests.crash.rig import (
 )
 from tests.databases import postgresql_url, sqlite_url
 
-CASES = [(point, "crash", "sqlite") for point in POINTS] + [
+CASES = [(point, interruption, "sqlite") for point in POINTS for interruption in ("crash", "cancel")] + [
     ("claim.after", "crash", "postgresql"),
     ("send.after", "crash", "postgresql"),
-    ("send.after", "cancel", "sqlite"),
 ]
+"""`cancel`: of whoever had it completed, a caller of SyncPayment or an event's application."""
 
 
 def accounts_at(url: str) -> AccountRegistry:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.observing import Beat
 from gateway.domain.errors import ObolError
 from gateway.verification import verify
 from obol.v1 import payment_pb2
@@ -27,6 +28,13 @@ from tests.crash.rig import (
     runtime_on,
 )
 from tests.databases import postgresql_url, sqlite_url
+
+STREAM_POINTS = (
+    "wait_for_observations.after",
+    "last_sequence.after",
+    "read_observations.before",
+    "read_observations.after",
+)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
@@ -78,3 +86,46 @@ async def test_a_command_interrupted_anywhere_has_one_effect_and_one_answer(
     report = await verify(url, effect_log=log, healed=True)
     assert report.violations == []
     assert report.unresolved == 0
+
+
+class StreamInterruption(Interruption):
+    """Stops a stream at `point`, once it has said all that there was and waits."""
+
+    def __init__(self, point: str) -> None:
+        super().__init__("", crash=True)
+        self.waiting = asyncio.Event()
+        self._wanted = point
+
+    async def at(self, point: str) -> None:
+        if point == "wait_for_observations.before":
+            self.point = self._wanted
+            self.waiting.set()
+        await super().at(point)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_a_gateway_that_dies_between_a_reply_and_its_observation_loses_none(engine: str, tmp_path: Path) -> None:
+    """The caller has its reply, the stream has not sent what it saw of it: another process sends it, once."""
+    url = sqlite_url(tmp_path) if engine == "sqlite" else postgresql_url()
+    async with running(SandboxSettings(data_dir=tmp_path / "sandbox", port=0)) as sandbox_url:
+        store, accounts = await open_store(url), accounts_at(sandbox_url)
+        survivor = runtime_on(store, accounts)
+        for point in STREAM_POINTS:
+            caller, stop = caller_of(point), StreamInterruption(point)
+            watch = runtime_on(store, accounts, stop).observing.watch(caller, "", "")
+            beat = await anext(watch)
+            assert isinstance(beat, Beat)
+            sending = asyncio.ensure_future(anext(watch))
+            await stop.waiting.wait()
+            create = await prepared("create", survivor, caller)
+            await create(survivor)
+            await store.number_observations()
+            with pytest.raises(SimulatedCrash):
+                await sending
+            assert stop.reached.is_set()
+            resumed = survivor.observing.watch(caller, "", beat.cursor)
+            sent = [await anext(resumed) for _ in range(2)]
+            listed, _ = await survivor.observing.list(caller, "", 0, "")
+            assert sent[1:] == list(listed)
+        await store.close()
+        await accounts.close()

@@ -1,17 +1,21 @@
 """Three accounts at one sandbox, one that nobody answers for, and processes that route between them."""
 
+import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import aiohttp
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from gateway.app import failover, patience
 from gateway.app.requests import CreatePayment
 from gateway.app.runtime import Runtime
 from gateway.app.settings import EngineSettings
@@ -135,6 +139,26 @@ async def created(runtime: Runtime, request: CreatePayment, deadline_s: float = 
     """The payment that a create answers with."""
     reply = await runtime.commands.create(CALLER, request, deadline_s)
     return pb.CreatePaymentResponse.FromString(reply.body).payment
+
+
+async def created_and_left(runtime: Runtime, request: CreatePayment) -> Any:
+    """The payment that a create answers with whose caller's time is up when there is nothing to do but wait."""
+
+    async def time_is_up(_: float) -> None:
+        raise TimeoutError
+
+    clock = SimpleNamespace(timeout=asyncio.timeout, gather=asyncio.gather, sleep=time_is_up)
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(failover, "asyncio", clock)
+        return await created(runtime, request, deadline_s=60)
+
+
+@contextmanager
+def no_time_passes() -> Iterator[None]:
+    """A caller's deadline stays as far away as it was, however slow the machine is."""
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(patience, "asyncio", SimpleNamespace(get_running_loop=lambda: SimpleNamespace(time=float)))
+        yield
 
 
 class NthInterruption(Interruption):

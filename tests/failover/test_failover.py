@@ -31,6 +31,7 @@ from tests.failover.rig import (
     THIRD,
     Scene,
     created,
+    created_and_left,
     rule,
     scene_at,
     tried,
@@ -252,7 +253,7 @@ async def test_nothing_goes_on_before_the_cancellation_is_confirmed(scene: Scene
     """Whether the declining account cancelled is unknown: the caller gets the view as of now, and nobody is asked."""
     runtime = scene.runtime(rule())
     await scene.fail_next((fault, "cancel"))
-    payment = await created(runtime, wish("card_declined_at_main"), deadline_s=0.8)
+    payment = await created_and_left(runtime, wish("card_declined_at_main"))
     assert (payment.state, payment.latest_command.state) == (CREATED, payment_pb2.COMMAND_STATE_SENDING)
     assert set(await scene.objects()) == {MAIN}
     with pytest.raises(Busy) as busy:
@@ -303,7 +304,7 @@ async def test_an_order_stays_taken_while_its_payment_moves(scene: Scene) -> Non
     runtime = scene.runtime(rule())
     unique: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
     await scene.fail_next(("lost_after", "cancel"))
-    await created(runtime, wish("card_declined_at_main", **unique), deadline_s=0.8)
+    await created_and_left(runtime, wish("card_declined_at_main", **unique))
     await resolve(runtime)
     moving = (await scene.only()).payment
     assert (moving.state, moving.facts.objects[0].closure) == (PaymentState.CREATED, Closure.CANCELLED)
@@ -327,7 +328,7 @@ async def test_an_order_stays_taken_while_its_payment_moves(scene: Scene) -> Non
 async def test_many_that_carry_on_at_once_pay_once(scene: Scene) -> None:
     """Five processes take one failover up together: one next step, one effect."""
     await scene.fail_next(("lost_after", "cancel"))
-    await created(scene.runtime(rule()), wish("card_declined_at_main"), deadline_s=0.8)
+    await created_and_left(scene.runtime(rule()), wish("card_declined_at_main"))
     await resolve(scene.runtime(rule()))
     processes = [scene.runtime(rule()) for _ in range(5)]
     tenant, payment_id = CALLER.tenant_id, (await scene.only()).payment.payment_id
@@ -347,7 +348,7 @@ async def test_a_failover_without_an_account_to_go_to_waits_and_then_ends(
     assert full is not None
     held = [await full.admit(wait_s=0) for _ in range(64)]
     runtime = scene.runtime(rule(MAIN, OTHER))
-    payment = await created(runtime, wish("card_declined_at_main"), deadline_s=0.8)
+    payment = await created_and_left(runtime, wish("card_declined_at_main"))
     assert payment.state == CREATED
     monkeypatch.setattr("gateway.app.failover.FAILOVER_S_MAX", 0.0)
     await scene.make_due()

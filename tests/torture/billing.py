@@ -79,7 +79,8 @@ class Billing:
         try:
             asked = paying.GetPaymentRequest(payment_id=payment_id)
             return (await random.choice(self._clients).get_payment(asked, timeout_s=2.0)).payment
-        except GatewayError:
+        except GatewayError as error:
+            self._journal.read_failed("GetPayment", error)
             return None
 
     async def sync(self, payment_id: str) -> None:
@@ -89,7 +90,7 @@ class Billing:
                 paying.SyncPaymentRequest(payment_id=payment_id), timeout_s=3.0
             )
         except GatewayError as error:
-            self._journal.errors[f"Sync {type(error).__name__} {error.reason or error.code.name}"] += 1
+            self._journal.read_failed("Sync", error)
 
     @property
     def provider(self) -> Provider:
@@ -268,7 +269,8 @@ class _Story:
             asked = paying.GetPaymentRequest(order_reference=f"order-{self._name}")
             client = self._chance.choice(self._billing._clients)
             return (await client.get_payment(asked, timeout_s=2.0)).payment
-        except GatewayError:
+        except GatewayError as error:
+            self._billing.journal.read_failed("GetPayment", error)
             return None
 
     def _intend(self, rpc: str, request: Message) -> Intent:

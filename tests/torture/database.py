@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,10 @@ class Database(Protocol):
 
     async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
         """What a SELECT finds, as of one moment."""
+        ...
+
+    async def keep_watch(self, triggers: Mapping[str, Sequence[str]]) -> None:
+        """Let a witness's triggers of the engine keep what they see; the schema is there."""
         ...
 
     async def suffer(self, chance: random.Random) -> str:
@@ -40,6 +44,12 @@ class SqliteFile:
     async def rows(self, query: str) -> Sequence[tuple[Any, ...]]:
         """What a SELECT finds."""
         return await asyncio.to_thread(self._rows, query)
+
+    async def keep_watch(self, triggers: Mapping[str, Sequence[str]]) -> None:
+        """Beside the gateway, which has migrated the file."""
+        with closing(sqlite3.connect(self._path, timeout=10.0, isolation_level=None)) as connection:
+            for statement in triggers["sqlite"]:
+                connection.execute(statement)
 
     async def suffer(self, chance: random.Random) -> str:
         """Somebody else holds the write lock for a while."""
@@ -81,6 +91,11 @@ class PostgresqlDatabase:
             return [tuple(row) for row in await connection.fetch(query)]
         finally:
             await connection.close()
+
+    async def keep_watch(self, triggers: Mapping[str, Sequence[str]]) -> None:
+        """As the superuser, who owns the tables."""
+        for statement in triggers["postgresql"]:
+            databases.administer(statement, self._name)
 
     async def suffer(self, chance: random.Random) -> str:
         """Backends terminated, rows held, or the server killed and recovered."""

@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from obol.client import GatewayError, Sent
 from obol.v1.payment_pb2 import CommandState, CommandSummary
+from tests.torture.defects import is_defect
 
 FINAL = frozenset(
     {
@@ -76,10 +77,16 @@ class Journal:
         intent.sent = intent.sent.at_least(error.sent)
         if error.sent is not Sent.NO:
             intent.refusals_only = False
-        if error.reason == "INTERNAL":
+        if is_defect(error):
             self._broken(intent, f"met a defect of the gateway's: {error.message} ({error.correlation_id})")
         if known_before is not None and error.reason and not error.safe_to_retry:
             self._broken(intent, f"had its final reply and is now refused: {error}")
+
+    def read_failed(self, rpc: str, error: GatewayError) -> None:
+        """Keep the error of a call that is no command."""
+        self.errors[f"{rpc} {type(error).__name__} {error.reason or error.code.name}"] += 1
+        if is_defect(error):
+            self.violations.append(f"{rpc} met a defect of the gateway's: {error.message} ({error.correlation_id})")
 
     def unanswered(self, intent: Intent) -> None:
         """The caller went away."""

@@ -1,6 +1,7 @@
 """The killing: which process dies when, and what it is doing at that moment."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -11,10 +12,14 @@ from functools import partial
 from tests.torture.callbacks import Hook
 from tests.torture.processes import Process
 from tests.torture.relay import POINTS, Trap
-from tests.torture.site import HANG_S, PAUSE_S, Site
+from tests.torture.site import HANG_S, LEASE_S, PAUSE_S, Site
 
 WAIT_S = 0.5
 """How long a trap may stay empty before the process is killed where it stands."""
+STALL_WAIT_S = 1.5
+"""How long a gateway that is to stop before its next send is waited for to have one."""
+LOOK_HELD_S = 1.2
+"""Shorter than a gateway waits for an answer."""
 VERBS = ("any", "any", "any", "payments", "confirm", "capture", "cancel", "refunds", "lookup", "lookup")
 
 
@@ -55,6 +60,7 @@ class Killer:
             (0.07, lambda: self._by_hook("callback arriving", process, self._site.callbacks.arriving, 0.006)),
             (0.08, lambda: self._starting(process, chance)),
             (0.02 if len(self._site.gateways) == 1 else 0.08, lambda: self._paused_past_lease(number, chance)),
+            (0.02 if len(self._site.gateways) == 1 else 0.16, lambda: self._stalled_before_send(number, chance)),
         )
         while not self.done:
             began = time.monotonic()
@@ -157,6 +163,41 @@ class Killer:
         finally:
             self._paused = False
 
+    async def _stalled_before_send(self, number: int, chance: random.Random) -> None:
+        """Stopped between a claim and its send, for about as long as its lease; woken, and left to live."""
+        process = self._site.gateways[number]
+        if self._paused or not process.alive:
+            return
+        self._paused = True
+        flag = self._site.stall(process)
+        try:
+            await _until_it_stands_still(process, STALL_WAIT_S)
+            if process.stands_still:
+                self.pauses += 1
+                self.kinds["stopped between claim and send"] += 1
+                await self._sleep_through_its_lease(number, chance)
+        finally:
+            flag.unlink(missing_ok=True)
+            process.signal(signal.SIGCONT)
+            self._paused = False
+        await _either(process.ended, process.ended, chance.random() * 2.0)
+
+    async def _sleep_through_its_lease(self, number: int, chance: random.Random) -> None:
+        """For a while longer than a lease, or until somebody else looks after what it held: that look is held then."""
+        process, others = self._site.gateways[number], [*self._site.relays[:number], *self._site.relays[number + 1 :]]
+        if not others or chance.random() < 0.4:
+            await _either(process.ended, process.ended, PAUSE_S * (1.0 + 0.6 * chance.random()))
+            return
+        await _either(process.ended, process.ended, LEASE_S)
+        looked = asyncio.Event()
+        traps = [(relay, Trap("claimed", partial(is_of, "lookup"), looked.set, LOOK_HELD_S)) for relay in others]
+        for relay, trap in traps:
+            relay.set(trap)
+        await _either(looked, process.ended, PAUSE_S)
+        self.kinds["woken under another's look"] += looked.is_set()
+        for relay, trap in traps:
+            relay.remove(trap)
+
     async def _stand_still(self, number: int, chance: random.Random) -> None:
         process, relay = self._site.gateways[number], self._site.relays[number]
 
@@ -171,7 +212,7 @@ class Killer:
         relay.remove(trap)
         if not trap.sprung.is_set():
             stop()
-        await _either(process.ended, process.ended, PAUSE_S)
+        await self._sleep_through_its_lease(number, chance)
         process.signal(signal.SIGCONT)
         self.kinds[f"stopped past its lease at {point}"] += 1
         await _either(process.ended, process.ended, chance.random() * 2.0)
@@ -184,6 +225,14 @@ def is_of(verb: str, request: str) -> bool:
     if verb == "lookup":
         return method == "GET"
     return method == "POST" and verb in ("any", path.rpartition("/")[2])
+
+
+async def _until_it_stands_still(process: Process, within_s: float) -> None:
+    ended = process.ended
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while not (ended.is_set() or process.stands_still):  # noqa: ASYNC110  a signal says so to nobody
+                await asyncio.sleep(0.02)
 
 
 async def _either(first: asyncio.Event, second: asyncio.Event, within_s: float) -> None:

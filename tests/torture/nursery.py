@@ -24,6 +24,8 @@ from typing import Any
 
 FLIGHT = "TORTURE_FLIGHT_S"
 """The environment variable that says how long a request can be in flight at most, in seconds."""
+STALL = "TORTURE_STALL"
+"""The environment variable with a file's path: where it is there, the next call to a provider stops its process."""
 LOADED = (
     "gateway.cli",
     "gateway.config",
@@ -123,10 +125,27 @@ def _run(arguments: list[str]) -> None:
 
         whole: Any = getattr(stripe, "capabilities")  # noqa: B009  the same
         setattr(stripe, "capabilities", lambda **told: replace(whole(**told), flight_s_max=flight_s_max))  # noqa: B010  the same
+    if arguments[0] == "serve":
+        _stall_at(Path(os.environ.pop(STALL)))
     from gateway.cli import main as obol
 
     sys.argv = ["obol", *arguments]
     obol()
+
+
+def _stall_at(flag: Path) -> None:
+    """Stand still between claim and send where `flag` is there: from outside that moment cannot be met."""
+    from gateway.app.engine import Engine
+
+    call = Engine.call
+
+    async def stalled(*arguments: Any) -> Any:
+        with contextlib.suppress(FileNotFoundError):
+            flag.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return await call(*arguments)
+
+    setattr(Engine, "call", stalled)  # noqa: B010  as above
 
 
 def _say(answer: dict[str, int]) -> None:

@@ -87,23 +87,37 @@ class Process:
         self._environment = environment
         self._watching: asyncio.Task[None] | None = None
         self._gone = False
+        self._doomed = False
 
     @property
     def alive(self) -> bool:
         """Whether it was started and has not ended."""
         return not (self.ended.is_set() or self._gone)
 
+    @property
+    def is_doomed(self) -> bool:
+        """Whether it has ended, or was told to: what it does now is its end's doing."""
+        return self._doomed or not self.alive
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether it is stopped and not ended."""
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
     async def start(self) -> None:
         """Start it; it serves a little later."""
         await self.ended.wait()
         self.pid = await self._nursery.start(self._arguments, self._environment, self.log)
-        self.ended, self._gone = asyncio.Event(), False
+        self.ended, self._gone, self._doomed = asyncio.Event(), False, False
         self._watching = asyncio.create_task(self._watch(self.pid, self.ended), name=f"watch {self.name}")
 
     def signal(self, number: int) -> bool:
         """Send a signal now; False where there is nobody to get it."""
         if not self.alive:
             return False
+        self._doomed = self._doomed or number in (signal.SIGKILL, signal.SIGTERM)
         try:
             os.kill(self.pid, number)
         except ProcessLookupError:

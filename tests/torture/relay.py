@@ -8,6 +8,8 @@ else; a reset on one side is a reset on the other.
     sent         all of it went on, and no answer has come
     effected     the provider has answered, and no byte of the answer went on
     answered     the answer went on, some thousandths of a second ago
+
+What passes is told to `told`, and so is a request that its sender gave up before any answer.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 Point = Literal["claimed", "half_sent", "sent", "effected", "answered"]
 POINTS: tuple[Point, ...] = get_args(Point)
@@ -46,10 +48,23 @@ class Trap:
             self.strike()
 
 
+class Told(Protocol):
+    """Who is told what passes, by the first line of its request."""
+
+    def sent(self, request: str, head: bytes) -> None:
+        """A request begins; `head` is what has come of it at once."""
+        ...
+
+    def given_up(self, request: str, age_s: float) -> None:
+        """Its sender hung up `age_s` later, and no byte of an answer had come."""
+        ...
+
+
 class Relay:
     """Listens at `port` of this machine and passes everything on to `upstream_port`."""
 
-    def __init__(self, port: int, upstream_port: int) -> None:
+    def __init__(self, port: int, upstream_port: int, told: Told | None = None) -> None:
+        self.told = told
         self._port = port
         self._upstream_port = upstream_port
         self._traps: list[Trap] = []
@@ -92,7 +107,9 @@ class Relay:
             asyncio.create_task(exchange.pass_answers(there, writer)),
         )
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if ended == {ways[0]}:
+                exchange.hung_up()
         finally:
             for way in ways:
                 way.cancel()
@@ -108,6 +125,12 @@ class _Exchange:
         self._relay = relay
         self._request = ""
         self._answering = True
+        self._sent_s = 0.0
+
+    def hung_up(self) -> None:
+        """The sender is gone."""
+        if self._relay.told is not None and not self._answering:
+            self._relay.told.given_up(self._request, asyncio.get_running_loop().time() - self._sent_s)
 
     async def pass_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From the gateway to the provider. Raises OSError where the connection broke."""
@@ -115,6 +138,9 @@ class _Exchange:
             if self._answering:
                 self._request = data.partition(b"\r\n")[0].decode("latin-1")
                 self._answering = False
+                self._sent_s = asyncio.get_running_loop().time()
+                if self._relay.told is not None:
+                    self._relay.told.sent(self._request, data)
             for point, share in (("claimed", 0), ("half_sent", len(data) // 2)):
                 if trap := self._relay.caught(point, self._request):
                     writer.write(data[:share])

@@ -19,6 +19,7 @@ from tests.torture.billing import Billing
 from tests.torture.callbacks import Hook
 from tests.torture.convergence import Convergence, converge
 from tests.torture.database import Database, PostgresqlDatabase, SqliteFile
+from tests.torture.defects import judge_logs
 from tests.torture.intents import Intent, Journal
 from tests.torture.killing import Killer
 from tests.torture.processes import Nursery
@@ -31,10 +32,12 @@ from tests.torture.reckoning import (
     judge_watching,
     read_commands,
 )
+from tests.torture.restarts import judge_restarts, restart_every
 from tests.torture.site import Site
 from tests.torture.tortured import TORTURED
 from tests.torture.watching import CONSUMER, CursorWatcher, NamedConsumer
 from tests.torture.weather import Weather
+from tests.torture.witness import TRIGGERS, judge_fence, judge_moments, judge_sends
 
 CLIENTS = 14
 CLIENT_PAUSE_S = 0.15
@@ -113,6 +116,7 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
         )
         try:
             await site.open()
+            await database.keep_watch(TRIGGERS)
             async with Provider(f"http://{HOST}:{site.sandbox_port}", site.tortured) as provider:
                 try:
                     await _Run(plan, site, database, provider, outcome).carry_out()
@@ -124,6 +128,7 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
     bystanders = frozenset({NO_DATABASE} if plan.store == "postgresql" else ())
     outcome.violations.extend(judge_ends([site.sandbox], bystanders=frozenset()))
     outcome.violations.extend(judge_ends([*site.gateways, *site.sidecars], bystanders=bystanders))
+    outcome.violations.extend(judge_logs([*site.gateways, *site.sidecars]))
     outcome.report = await verify(site.database_url, effect_log=site.effect_log, healed=True)
     outcome.violations.extend(
         f"{v.invariant} {v.tenant_id}/{v.payment_id} {v.row}: {v.message}" for v in outcome.report.violations
@@ -187,9 +192,10 @@ class _Run:
         async with _running(weather.run()) as blowing, _running(self._tell_progress(began)):
             await _first_failure(asyncio.gather(*kills), [*clients, blowing])
             weather.stop()
-            billing.stopping = True
             await blowing
         killer.wake()
+        await self._restarting(billing)
+        billing.stopping = True
         seconds = time.monotonic() - began
         outcome = self._outcome
         outcome.kills, outcome.pauses = killer.kills, killer.pauses
@@ -206,6 +212,16 @@ class _Run:
             task.result()
         if late:
             outcome.violations.append(f"{len(late)} clients were still at it {LEAVE_S_MAX:g} s after the last fault")
+
+    async def _restarting(self, billing: Billing) -> None:
+        """A server that is restarted every few seconds, under clients that go on; nothing else fails meanwhile."""
+        if not isinstance(self._database, PostgresqlDatabase):
+            return
+        await self._provider.heal()
+        await self._site.settled()
+        back_s = await restart_every(billing, self._plan.kills, self._plan.seed)
+        self._outcome.violations.extend(judge_restarts(back_s))
+        self._outcome.notes.append(f"restarted {len(back_s)} times more: paid again within {max(back_s):.2f} s")
 
     async def _quiet(self, billing: Billing) -> Convergence:
         healed_s = time.monotonic()
@@ -264,6 +280,10 @@ class _Run:
         found.extend(self._journal.violations)
         found.extend(convergence.violations())
         found.extend(judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log)))
+        found.extend(await judge_sends(site.witness, self._database))
+        found.extend(await judge_fence(self._database))
+        found.extend(await judge_moments(self._database, read_effects(site.effect_log)))
+        found.extend(watcher.defects)
         found.extend(judge_records([payment async for payment in self._provider.payments()]))
         found.extend(await judge_watching(self._database, watcher.seen, consumer.handled, CONSUMER))
         relay = site.callbacks
@@ -274,6 +294,7 @@ class _Run:
             f"replies: {_counted(self._journal.replies)}",
             f"watcher: {len(watcher.seen)} observations, reconnected {_counted(watcher.disconnects)}; consumer: "
             f"{len(consumer.handled)} handled",
+            f"witnesses: {len(site.witness.sends)} sends",
             f"callbacks: {len(relay.acknowledged)} acknowledged, {len(relay.forged)} forged and refused",
         ]
 

@@ -10,18 +10,22 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gateway.demo.installation import ACCOUNT, HOST, answers, free_ports, serves
 from tests.torture.callbacks import CallbackRelay
-from tests.torture.nursery import FLIGHT
+from tests.torture.nursery import FLIGHT, STALL
 from tests.torture.processes import Nursery, Process
 from tests.torture.relay import Relay
 from tests.torture.tortured import SANDBOX, Tortured
+from tests.torture.witness import Witness
 
 READY_S_MAX = 60.0
 LOOK_S = 0.02
+
+LEASE_S = 3.0
 
 SETTINGS: Mapping[str, str] = {
     "OBOL_METRICS__ENABLED": "false",
@@ -29,7 +33,7 @@ SETTINGS: Mapping[str, str] = {
     "OBOL_DATABASE__POOL_MAX": "6",
     "OBOL_ENGINE__SEND_WINDOW_S": "1",
     "OBOL_ENGINE__PROVIDER_TIMEOUT_S": "1.5",
-    "OBOL_ENGINE__LEASE_S": "3",
+    "OBOL_ENGINE__LEASE_S": f"{LEASE_S:g}",
     "OBOL_ENGINE__DEADLINE_S_MIN": "0.2",
     "OBOL_ENGINE__ADMISSION_WAIT_S": "0.5",
     "OBOL_ENGINE__SETTLE_RETRY_S": "5",
@@ -101,6 +105,9 @@ class Site:
             self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
             for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
         ]
+        self.witness = Witness()
+        for gateway, relay in zip(self.gateways, self.relays, strict=True):
+            relay.told = _Overheard(self.witness, gateway)
         self.sidecars = [
             self._process(f"sidecar-{number}", "webhooks", webhooks=port)
             for number, port in enumerate(self._sidecar_ports)
@@ -110,6 +117,12 @@ class Site:
     def processes(self) -> list[Process]:
         """All of them."""
         return [self.sandbox, *self.gateways, *self.sidecars]
+
+    def stall(self, gateway: Process) -> Path:
+        """Let `gateway` stop itself between its next claim and its send; the file is gone once it does."""
+        flag = self.directory / f"{gateway.name}.stall"
+        flag.touch()
+        return flag
 
     @property
     def sidecar_urls(self) -> list[str]:
@@ -190,7 +203,24 @@ class Site:
         if name.startswith("sidecar"):
             own["OBOL_WEBHOOKS__GATEWAY"] = self.target
         told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS, **self._own, **own}
+        told[STALL] = str(self.directory / f"{name}.stall")
         return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
+
+
+@dataclass(frozen=True)
+class _Overheard:
+    """What a gateway's relay is told goes to the witness, under the gateway's name."""
+
+    witness: Witness
+    gateway: Process
+
+    def sent(self, request: str, head: bytes) -> None:
+        self.witness.saw(self.gateway.name, request, head)
+
+    def given_up(self, request: str, age_s: float) -> None:
+        # Whoever dies hangs up as well.
+        if not self.gateway.is_doomed:
+            self.witness.saw_given_up(self.gateway.name, request, age_s)
 
 
 async def _until(ready: Callable[[], bool], process: Process) -> None:

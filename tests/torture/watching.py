@@ -19,6 +19,7 @@ from obol.client import (
 )
 from obol.v1 import billing_observation_pb2 as observing
 from obol.v1.observation_pb2 import Observation
+from tests.torture.defects import is_defect
 
 CONSUMER = "ledger"
 SILENCE_S_MAX = 3.0
@@ -32,6 +33,7 @@ class CursorWatcher:
         self.seen: list[tuple[str, str, int]] = []
         """(observation, payment, version) in the order of arrival, with whatever came twice."""
         self.disconnects: Counter[str] = Counter()
+        self.defects: list[str] = []
         self._client = client
         self._observed = observed
         self._cursor = ""
@@ -49,6 +51,8 @@ class CursorWatcher:
                 self.disconnects["silent"] += 1
             except GatewayError as error:
                 self.disconnects[error.reason or error.code.name] += 1
+                if is_defect(error):
+                    self.defects.append(f"the watcher met a defect: {error} ({error.correlation_id})")
             finally:
                 watch.cancel()
             await asyncio.sleep(AGAIN_S)
