@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12_112, help="0 takes a free one")
     parser.add_argument("--data-dir", type=Path, required=True, help="journal, effect log and certificates")
-    parser.add_argument("--webhook-url", help="where events are delivered to")
+    parser.add_argument("--webhook-url", help="where events are delivered to; may hold {account}")
     parser.add_argument("--public-url", help="where a payer's browser finds the imitation")
     parser.add_argument("--hang-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)

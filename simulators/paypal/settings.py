@@ -69,8 +69,9 @@ class Exchanged:
 class PayPalSettings:
     """Everything of one imitation. `port` 0 takes a free one. `clock` gives unix seconds.
 
-    Without `webhook_url` nothing is delivered. `public_url` is where a payer's browser finds the imitation (its own
-    address unless set). `hang_seconds` is how long a silent connection stays open. `observed` hears of each exchange.
+    Without `webhook_url`, which may hold `{account}`, nothing is delivered. `public_url` is where a payer's browser
+    finds the imitation (its own address unless set). `hang_seconds` is how long a silent connection stays open.
+    `observed` hears of each exchange.
     """
 
     data_dir: Path
@@ -88,3 +89,8 @@ class PayPalSettings:
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     clock: Callable[[], float] = time.time
     observed: Callable[[Exchanged], None] = lambda exchanged: None
+
+    @property
+    def delivered_to(self) -> str | None:
+        """The webhook's URL, as the merchant gave it to PayPal."""
+        return None if self.webhook_url is None else self.webhook_url.replace("{account}", self.merchant.account)
