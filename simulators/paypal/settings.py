@@ -29,7 +29,8 @@ class Terms:
     """How long things last, in seconds, and what is charged.
 
     An order that nobody approves is gone after `order_seconds`. Request ids of orders and of payments are kept for
-    their own times. `token_seconds` is the life of an access token.
+    their own times. `token_seconds` is the life of an access token. `trusting`: a refund is not compared with what is
+    left of the capture, as PayPal's is: what a caller asks for too much is then seen on the books.
     """
 
     order_seconds: float = 6 * HOUR_SECONDS
@@ -38,6 +39,7 @@ class Terms:
     authorization_seconds: float = 29 * DAY_SECONDS
     token_seconds: int = 9 * HOUR_SECONDS
     fee_basis_points: int = 349
+    trusting: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ class _Story:
         """Create, then whatever suits what came of it."""
         chance = self._chance
         manual = chance.random() < 0.4
-        confirming = chance.random() < 0.2
         tortured = self._billing.provider.tortured
+        confirming = bool(tortured.again) and chance.random() < 0.2
         token = chance.choices(list(tortured.tokens), list(tortured.tokens.values()))[0]
         if chance.random() < 0.5:
             token = tortured.approves
@@ -167,9 +167,9 @@ class _Story:
 
     async def _act(self, payment: Payment) -> None:
         tortured = self._billing.provider.tortured
-        outcome = self._chance.choice(("approve", "approve", "refuse"))
-        acting = self._billing.provider.act(payment.provider_reference.provider_payment_id, outcome)
-        if self._chance.random() < 0.3:
+        said = self._chance.choice(tortured.says)
+        acting = self._billing.provider.act(payment.provider_reference.provider_payment_id, said)
+        if tortured.again and self._chance.random() < 0.3:
             again = paying.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_method=tortured.approves)
             await asyncio.gather(acting, self._settle(self._intend("ConfirmPayment", again)))
         else:

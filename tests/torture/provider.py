@@ -38,7 +38,7 @@ class Provider:
     async def break_by(self, rates: Mapping[str, float], seed: int, *, reads_too: bool) -> None:
         """Let go of what stalls, then fail like this."""
         await self.heal()
-        scope = {"method": "any" if reads_too else "POST", "path_prefix": "/v1"}
+        scope = {"method": "any" if reads_too else "POST", "path_prefix": "/v"}
         await self._ask("POST", "/control/faults", {"rates": dict(rates), "seed": seed, "scope": scope})
 
     async def injected(self) -> int:
@@ -59,9 +59,14 @@ class Provider:
         """The delivery's mode and counts."""
         return await self._ask("GET", "/control/webhooks")
 
-    async def act(self, provider_payment_id: str, outcome: str) -> None:
+    async def act(self, provider_payment_id: str, said: Mapping[str, str]) -> None:
         """The customer approves or refuses."""
-        await self._ask("POST", f"/customer/{provider_payment_id}", {"outcome": outcome}, refused_is_fine=True)
+        await self._ask("POST", f"{self.tortured.page}/{provider_payment_id}", said, refused_is_fine=True)
+
+    async def end_pending(self, *, fails: bool = False) -> None:
+        """What pends comes through, or not, where it does not do so by itself."""
+        if self.tortured.ends_pending:
+            await self._ask("POST", self.tortured.ends_pending, {"fails": fails})
 
     async def dashboard(self, provider_payment_id: str, step: str, body: Mapping[str, Any]) -> None:
         """Somebody does something at the provider itself: dispute, refund."""

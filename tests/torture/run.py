@@ -101,7 +101,7 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
     database: Database = (
         PostgresqlDatabase() if plan.store == "postgresql" else SqliteFile(directory / "data" / "obol.db")
     )
-    async with Nursery() as nursery:
+    async with Nursery(plan.provider) as nursery:
         site = Site(
             directory,
             nursery,
@@ -211,6 +211,7 @@ class _Run:
         healed_s = time.monotonic()
         outcome = self._outcome
         outcome.faults = await self._provider.injected()
+        await self._provider.end_pending()
         convergence = await converge(self._database, healed_s)
         if self._plan.redeliver:
             await self._provider.redeliver()

@@ -96,7 +96,7 @@ class Site:
         self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed, tortured)
         self.targets = [f"{HOST}:{port}" for port in self._gateway_ports]
         self.target = f"ipv4:{','.join(self.targets)}"
-        self.sandbox = self._process("provider", "imitation", tortured.name, *self._sandbox_arguments(callbacks_port))
+        self.sandbox = self._process("provider", "imitation", *self._sandbox_arguments(callbacks_port))
         self.gateways = [
             self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
             for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
@@ -130,7 +130,9 @@ class Site:
             host=HOST,
             sandbox=self.sandbox_port,
             provider=self.tortured.name,
-            section=self.tortured.section,
+            section=self.tortured.section.format(
+                url=f"http://{HOST}:{self.sandbox_port}", books=self.data / self.tortured.name
+            ),
         )
         (self.directory / "obol.toml").write_text(config)
         await asyncio.gather(*(relay.open() for relay in self.relays), self.callbacks.open())
@@ -189,7 +191,8 @@ class Site:
             own["OBOL_PROVIDERS__ACCT_MAIN__BASE_URL"] = f"http://{HOST}:{provider}"
         if name.startswith("sidecar"):
             own["OBOL_WEBHOOKS__GATEWAY"] = self.target
-        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS, **self._own, **own}
+        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS}
+        told |= {**self.tortured.settings, **self._own, **own}
         return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
 
 

@@ -57,5 +57,7 @@ class Weather:
             delay_ms=chance.choice((0, 0, 50, 400)),
             seed=seed,
         )
+        if chance.random() < 0.4:
+            await self._provider.end_pending(fails=chance.random() < 0.3)
         if chance.random() < 0.4 and (happened := await self._database.suffer(chance)):
             self.kinds[happened] += 1
