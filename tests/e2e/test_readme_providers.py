@@ -74,7 +74,7 @@ async def typed(command: str, target: str) -> str:
 
 def exported(block: str, base_url: str, **values: str) -> Mapping[str, str]:
     """The variables that a block sets, with the imitation's address, and these values for their dots."""
-    told = dict(EXPORT.findall(block))
+    told: dict[str, str] = dict(EXPORT.findall(block))
     assert told, block
     account = next(iter(told)).split("__")[1]
     known = {name: values.get(name.rpartition("__")[2].lower(), value) for name, value in told.items()}

@@ -13,12 +13,14 @@ from obol.v1.money_pb2 import Money
 from obol.v1.payment_pb2 import CaptureMethod, ConfirmationMethod, Payment, PaymentState
 from tests.torture.intents import FINAL, Intent, Journal
 from tests.torture.provider import Provider
+from tests.torture.site import ROUTED_COUNTRY
 
 TIMEOUT_S = 4.0
 TRIES_MAX = 30
 SHORT_DEADLINE_SHARE = 0.10
 WALK_AWAY_SHARE = 0.06
 TOGETHER_SHARE = 0.2
+ROUTED_SHARE = 0.3
 
 METHODS = {
     "CreatePayment": "create_payment",
@@ -129,6 +131,7 @@ class _Story:
                 payment_method=token,
                 order_reference=f"order-{self._name}",
                 order_reference_unique=chance.random() < 0.3,
+                payer_country=ROUTED_COUNTRY if tortured.other and chance.random() < ROUTED_SHARE else "DE",
                 capture_method=CaptureMethod.CAPTURE_METHOD_MANUAL
                 if manual
                 else CaptureMethod.CAPTURE_METHOD_AUTOMATIC,

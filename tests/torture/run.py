@@ -30,6 +30,7 @@ from tests.torture.reckoning import (
     judge_records,
     judge_watching,
     read_commands,
+    read_routes,
 )
 from tests.torture.site import Site
 from tests.torture.tortured import TORTURED
@@ -173,7 +174,7 @@ class _Run:
 
     async def _faulty(self, billing: Billing) -> None:
         began = time.monotonic()
-        weather = Weather(self._provider, self._database, self._plan.seed)
+        weather = Weather(self._provider, self._database, self._site.shut_other, self._plan.seed)
         clients = [
             asyncio.create_task(billing.client(number, CLIENT_PAUSE_S), name=f"client {number}")
             for number in range(CLIENTS)
@@ -265,8 +266,12 @@ class _Run:
         found.extend(self._journal.violations)
         found.extend(convergence.violations())
         found.extend(judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log)))
-        found.extend(judge_records([payment async for payment in self._provider.payments()]))
+        for key in filter(None, (site.tortured.api_key, site.tortured.other_key)):
+            # Each account by itself: one that declined a payment keeps its record of it when it goes on to the other.
+            found.extend(judge_records([payment async for payment in self._provider.payments(key)]))
         found.extend(await judge_watching(self._database, watcher.seen, consumer.handled, CONSUMER))
+        if site.tortured.other:
+            outcome.notes.append(f"routed by a rule: {_counted(await read_routes(self._database))}")
         relay = site.callbacks
         found.extend(await judge_inbox(self._database, relay.acknowledged, relay.forged, relay.forged_accepted))
         outcome.notes += [

@@ -17,7 +17,9 @@ class Tortured:
     """One provider.
 
     `section` are the settings of an account there; `{url}` is where the imitation is, `{books}` the directory of its
-    books. `tokens` are payment methods with how often each is drawn; `again` those of a confirm, none where it has no
+    books. `other` are those of a second account there, "" where there is none, and `other_key` its key: a rule sends a
+    share of the payments to that one first, and on to the first one where it did not get them or declined softly.
+    `tokens` are payment methods with how often each is drawn; `again` those of a confirm, none where it has no
     such thing. `verbs` are the last words of the paths that are written to, for the killer. On `page` the payer says
     one of `says`. `event_header` has an event's id, where a header has it. `payments_path` lists what the provider has
     recorded, "" where its records say nothing of ours but in metadata. `ends_pending` is the control by which what
@@ -32,6 +34,8 @@ class Tortured:
     again: tuple[str, ...]
     currencies: tuple[str, ...]
     verbs: tuple[str, ...]
+    other: str = ""
+    other_key: str = ""
     page: str = "/customer"
     says: tuple[Mapping[str, str], ...] = (APPROVE, APPROVE, REFUSE)
     ends_pending: str = ""
@@ -60,6 +64,8 @@ SANDBOX = Tortured(
     again=("card_ok", "card_ok", "card_answer_lost", "card_declined", "card_requires_action"),
     currencies=("EUR", "JPY", "KWD"),
     verbs=("payments", "confirm", "capture", "cancel", "refunds"),
+    other='api_key = "sandbox-key-other"\nwebhook_secrets = ["sandbox-signing-other"]',
+    other_key="sandbox-key-other",
     event_header="Sandbox-Event-Id",
     payments_path="/v1/payments",
 )
@@ -77,6 +83,11 @@ options = {{ multicapture = "true" }}""",
     # Amounts in three decimals would have to be drawn in tens.
     currencies=("EUR", "JPY", "USD"),
     verbs=("payment_intents", "confirm", "capture", "cancel", "refunds"),
+    other="""\
+api_key = "sk_test_other"
+webhook_secrets = ["whsec_other"]
+options = {{ multicapture = "true" }}""",
+    other_key="sk_test_other",
 )
 
 PAYPAL = Tortured(
