@@ -20,6 +20,7 @@ WORKERS ?= 2
 KILLS   ?= 50
 STORE   ?= sqlite
 SEED    ?= 1
+PROVIDER ?= sandbox
 REQUESTS ?= 20000
 UPGRADE ?=
 NAME    ?=
@@ -84,8 +85,8 @@ conformance: dev  ## the suite that every provider adapter passes, as a table
 	$(BIN)/python -m pytest -p tests.conformance.reporting -m "not live" $(ARGS) tests/conformance
 
 .PHONY: torture
-torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgresql) with SEED, then check the invariants
-	$(BIN)/python -m tests.torture $(KILLS) $(STORE) $(SEED)
+torture: dev  ## kill the gateway KILLS times over STORE (sqlite, postgresql) with SEED, before PROVIDER (sandbox, stripe, paypal), then check the invariants
+	$(BIN)/python -m tests.torture $(KILLS) $(STORE) $(SEED) $(PROVIDER)
 
 .PHONY: fuzz
 fuzz: dev  ## throw REQUESTS crafted requests with SEED at the sidecar: none forged taken, nothing uncaught

@@ -15,5 +15,13 @@ def stripe(directory: Path, port: int, seed: int, webhook_url: str) -> None:
     serve(StripeSettings(data_dir=directory, port=port, seed=seed, webhook_url=webhook_url))
 
 
-SIMULATORS: Mapping[str, Serve] = {"stripe": stripe}
+def paypal(directory: Path, port: int, seed: int, webhook_url: str) -> None:
+    """PayPal's imitation."""
+    from simulators.paypal.server import serve
+    from simulators.paypal.settings import PayPalSettings
+
+    serve(PayPalSettings(data_dir=directory, port=port, seed=seed, webhook_url=webhook_url))
+
+
+SIMULATORS: Mapping[str, Serve] = {"paypal": paypal, "stripe": stripe}
 """By name; the sandbox, which is a provider of our own, has a command of its own."""

@@ -71,7 +71,7 @@ async def verify(
                 for violation in check_dossier(dossier):
                     report.add(violation)
                 if book is not None:
-                    own = book.of_operations([o.operation_id for o in dossier.operations])
+                    own = book.of_operations({o.operation_id: o.prepared.idempotency_key for o in dossier.operations})
                     for violation in check_effects(dossier, own, healed=healed):
                         report.add(violation)
                 progress(report)

@@ -1,6 +1,7 @@
 """A provider's effect log as a look-up on disk: a log of any length costs the memory of a page.
 
-The log is JSON lines, each {n, kind, id, payment, amount, currency, account, operation|null, time: unix ms}.
+The log is JSON lines, each {n, kind, id, payment, amount, currency, account, operation|null, time: unix ms}, and
+{idempotency_key|null} where a request caused it. A reversal names what it reverses.
 """
 
 import json
@@ -17,7 +18,12 @@ BATCH_EFFECTS = 1_000
 # SQLite binds at most 999 parameters in its oldest builds.
 IDS_AT_ONCE_MAX = 900
 
-_COLUMNS = "number, kind, effect_id, provider_payment_id, amount_minor, currency, account_id, operation_id, time_us"
+_SHOWN = "number, kind, effect_id, provider_payment_id, amount_minor, currency, account_id, operation_id, time_us"
+_COLUMNS = f"{_SHOWN}, idempotency_key"
+_TAKEN_BACK = """
+EXISTS (SELECT 1 FROM effects later WHERE later.kind = 'reversal' AND later.effect_id = effects.effect_id
+        AND later.account_id = effects.account_id AND later.number > effects.number)
+"""
 
 
 class EffectBook:
@@ -28,6 +34,8 @@ class EffectBook:
         self._connection = sqlite3.connect(Path(self._folder.name) / "effects.db")
         self._connection.execute(f"CREATE TABLE effects ({_COLUMNS})")
         self._connection.execute("CREATE INDEX by_operation ON effects (operation_id)")
+        self._connection.execute("CREATE INDEX by_key ON effects (idempotency_key) WHERE operation_id = ''")
+        self._connection.execute("CREATE INDEX reversals ON effects (effect_id) WHERE kind = 'reversal'")
         with log.open(encoding="utf-8") as lines:
             self.count = self._fill(lines)
 
@@ -40,16 +48,20 @@ class EffectBook:
         self._connection.close()
         self._folder.cleanup()
 
-    def of_operations(self, operation_ids: Sequence[str]) -> Mapping[str, Sequence[Effect]]:
-        """The effects that carry one of these operation ids."""
+    def of_operations(self, keys: Mapping[str, str]) -> Mapping[str, Sequence[Effect]]:
+        """The effects of these operations, each with the key that it was sent under, by operation id.
+
+        An effect without an operation is known by the key: what takes no metadata, as a cancel does at some providers,
+        bears nothing else of ours.
+        """
         found: dict[str, list[Effect]] = {}
-        for start in range(0, len(operation_ids), IDS_AT_ONCE_MAX):
-            some = operation_ids[start : start + IDS_AT_ONCE_MAX]
-            marks = ", ".join("?" * len(some))
-            query = f"SELECT {_COLUMNS} FROM effects WHERE operation_id IN ({marks}) ORDER BY number"  # noqa: S608 marks only
-            for row in self._connection.execute(query, some):
-                effect = Effect(*row)
-                found.setdefault(effect.operation_id, []).append(effect)
+        own, by_key = list(keys), {key: operation_id for operation_id, key in keys.items() if key}
+        for column, values in (("operation_id", own), ("operation_id = '' AND idempotency_key", list(by_key))):
+            for start in range(0, len(values), IDS_AT_ONCE_MAX):
+                some = values[start : start + IDS_AT_ONCE_MAX]
+                for *shown, taken_back, key in self._connection.execute(_selected(column, len(some)), some):
+                    effect = Effect(*(*shown, bool(taken_back)))
+                    found.setdefault(effect.operation_id or by_key[key], []).append(effect)
         return found
 
     def operation_ids(self) -> Iterator[Sequence[str]]:
@@ -83,6 +95,11 @@ class EffectBook:
         self._connection.executemany(f"INSERT INTO effects VALUES ({marks})", rows)  # noqa: S608 marks only
 
 
+def _selected(column: str, count: int) -> str:
+    marks = ", ".join("?" * count)
+    return f"SELECT {_SHOWN}, {_TAKEN_BACK}, idempotency_key FROM effects WHERE {column} IN ({marks}) ORDER BY number"  # noqa: S608 names of ours, and marks
+
+
 def _row(effect: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         effect["n"],
@@ -94,4 +111,5 @@ def _row(effect: Mapping[str, Any]) -> tuple[Any, ...]:
         effect["account"],
         effect["operation"] or "",
         effect["time"] * 1_000,
+        effect.get("idempotency_key") or "",
     )

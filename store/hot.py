@@ -111,7 +111,7 @@ def settled_parts(settlement: Settlement) -> dict[str, Any]:
     tenant_id, payment_id = payment.tenant_id, payment.payment_id
     version = settlement.expected_version + 1
     parts: dict[str, Any] = {
-        "payment": derived_row(payment) | {"version": version},
+        "payment": derived_row(payment, settlement.source) | {"version": version},
         "history": [
             {
                 "tenant_id": tenant_id,

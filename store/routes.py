@@ -2,6 +2,7 @@
 
 import json
 
+from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
 from gateway.domain.routes import AttemptOutcome, FailoverOn, Route, RouteAttempt
 
@@ -11,13 +12,16 @@ FAILOVER_PAUSE_US = 60_000_000
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
-def failover_due_us(payment: Payment) -> int | None:
-    """When somebody is to look after the payment's failover; None where there is none.
+def failover_due_us(payment: Payment, source: Source | None) -> int | None:
+    """When somebody is to look after the payment's failover; None where there is none. `source` told its last news.
 
-    By the gateway's clock: it decides who looks when, and never whether something may be sent.
+    A call goes on with what its own reply told it. News of any other source, recovery's or a callback's, comes where
+    nobody waits: then it is due at once. By the gateway's clock: it decides who looks when, and never whether something
+    may be sent.
     """
-    failing_over = payment.route is not None and payment.route.failing_over
-    return payment.updated_time_us + FAILOVER_PAUSE_US if failing_over else None
+    if payment.route is None or not payment.route.failing_over:
+        return None
+    return payment.updated_time_us + (FAILOVER_PAUSE_US if source in (None, Source.API_REPLY) else 0)
 
 
 def route_document(route: Route | None) -> str | None:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from gateway.domain.commands import Caller, Command, CommandKind, Operation, PreparedRequest
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import Sent
+from gateway.domain.observations import Source
 from gateway.domain.payments import (
     CaptureMethod,
     ConfirmationMethod,
@@ -64,8 +65,8 @@ def terms_row(terms: PaymentTerms) -> Row:
     }
 
 
-def derived_row(payment: Payment) -> Row:
-    """What a settle writes of a payment: all but its identity and its terms."""
+def derived_row(payment: Payment, source: Source | None = None) -> Row:
+    """What a settle by news of `source` writes of a payment: all but its identity and its terms."""
     action = payment.next_action
     sums = payment.sums
     return {
@@ -92,7 +93,7 @@ def derived_row(payment: Payment) -> Row:
         "latest_command": _latest_document(payment.latest_command),
         "flow": flow_document(payment.facts),
         "route": route_document(payment.route),
-        "failover_due_us": failover_due_us(payment),
+        "failover_due_us": failover_due_us(payment, source),
     }
 
 

@@ -285,7 +285,8 @@ def _of_operation(
     for effect in effects:
         if effect.time_us + CLOCK_SKEW_US_MAX < operation.claimed_time_us:
             yield Invariant.I2, f"effect {effect.effect_id} is earlier than its claim"
-        if operation.state in (CommandState.FAILED, CommandState.NOT_SENT) and not _taken_back(dossier, operation):
+        undone = effect.taken_back or _taken_back(dossier, operation)
+        if operation.state in (CommandState.FAILED, CommandState.NOT_SENT) and not undone:
             yield Invariant.I3, f"is {operation.state}, and effect {effect.effect_id} exists"
         if (effect.amount_minor, effect.currency) != (_amount_of(dossier, operation), operation.currency):
             yield (
@@ -297,7 +298,11 @@ def _of_operation(
 
 
 def _taken_back(dossier: Dossier, operation: Operation) -> bool:
-    """Whether the provider reversed it before anybody here saw it done: then it failed, and has an effect."""
+    """Whether the provider reversed it before anybody here saw it done: then it failed, and has an effect.
+
+    As the facts say it, which may be later news than the log that was read. A refund that a bank sent back is FAILED at
+    many providers, as one is that never went out: of that the log alone can tell (`Effect.taken_back`).
+    """
     own = [m.status for m in dossier.payment.facts.movements if m.operation_id == operation.operation_id]
     return bool(own) and all(status is MovementStatus.REVERSED for status in own)
 
@@ -326,10 +331,10 @@ def _sums(dossier: Dossier, effects: Mapping[str, Sequence[Effect]], *, healed: 
         return
     own = [effect for operation in dossier.operations for effect in effects.get(operation.operation_id, ())]
     ours = {operation.operation_id for operation in dossier.operations}
-    done = (MovementStatus.SUCCEEDED, MovementStatus.REVERSED)
     for kind, name in ((MovementKind.CAPTURE, "capture"), (MovementKind.REFUND, "refund")):
-        here = _total(dossier, kind, ours, *done)
-        there = sum(effect.amount_minor for effect in own if effect.kind == name)
+        # What stayed moved: one that was taken back sums to nothing on either side, by whichever name it goes here.
+        here = _total(dossier, kind, ours, MovementStatus.SUCCEEDED)
+        there = sum(effect.amount_minor for effect in own if effect.kind == name and not effect.taken_back)
         if here != there:
             row = f"payments {dossier.payment.payment_id}"
             yield Invariant.I12, row, f"our {name}s sum to {here} here and to {there} at the provider"

@@ -178,9 +178,17 @@ def _provider_ids(operation: Operation, result_id: str | None, facts: Facts, les
     movement = own_movement(operation, facts, kind) if kind else None
     if movement is not None and result_id is None:
         learned["provider_result_id"] = movement.provider_movement_id
-    if lesson.snapshot and operation.provider_payment_id is None and operation.account_id == lesson.snapshot.account_id:
-        learned["provider_payment_id"] = lesson.snapshot.provider_payment_id
+    if operation.provider_payment_id is None and (named := _named(lesson, operation.account_id, operation)):
+        learned["provider_payment_id"] = named
     return learned
+
+
+def _named(lesson: Lesson, account_id: str, held: Operation | None) -> str | None:
+    """The id of the payment's object at this account, where the lesson names it; its verdict may be of `held`."""
+    if lesson.snapshot and lesson.snapshot.account_id == account_id:
+        return lesson.snapshot.provider_payment_id
+    own = held is not None and held.operation_id == lesson.operation_id and held.account_id == account_id
+    return lesson.verdict.object_id if own and lesson.verdict else None
 
 
 def _payment_after(
@@ -199,6 +207,7 @@ def _payment_after(
     # What an account that was left shows now is no object of this payment's any more, and no action of its payer's.
     snapshot = lesson.snapshot if lesson.snapshot and lesson.snapshot.account_id == before.account_id else None
     next_action = snapshot.next_action if snapshot else before.next_action
+    held = next((each for each in operations if each.operation_id == lesson.operation_id), None)
     return replace(
         before,
         facts=facts,
@@ -207,7 +216,7 @@ def _payment_after(
         dispute_state=derive_dispute_state(facts),
         version=before.version + 1,
         updated_time_us=now_us,
-        provider_payment_id=before.provider_payment_id or (snapshot.provider_payment_id if snapshot else None),
+        provider_payment_id=before.provider_payment_id or _named(lesson, before.account_id, held),
         reserved_capture_minor=_reserved(reserving, CommandKind.CAPTURE),
         reserved_refund_minor=_reserved(reserving, CommandKind.REFUND),
         busy_command_id=before.busy_command_id if before.busy_command_id in busy else None,

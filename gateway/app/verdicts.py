@@ -29,8 +29,9 @@ from gateway.domain.states import COMMAND_EDGES, LIVE_COMMAND_STATES, CommandSta
 class Verdict:
     """What an operation's state is by some evidence; `failure` is for operators, `decline` for callers.
 
-    `snapshot` is the evidence to merge, where some may be merged. `retry_after_s` where a provider said so;
-    `reached` where it answered that it did nothing.
+    `snapshot` is the evidence to merge, where some may be merged. `object_id` is the provider's id of the payment's
+    object where an answer that cannot be merged named it. `retry_after_s` where a provider said so; `reached` where it
+    answered that it did nothing.
     """
 
     state: CommandState
@@ -42,6 +43,7 @@ class Verdict:
     retry_after_s: float | None = None
     quarantined: bool = False
     reached: bool = False
+    object_id: str | None = None
 
 
 MISMATCH = "mismatch: "
@@ -65,7 +67,7 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
             if lie:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
             if snapshot.unmapped:
-                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
+                return _unmapped(snapshot)
             return Verdict(
                 CommandState.UNKNOWN,
                 Sent.YES,
@@ -78,7 +80,7 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
             if lie:
                 return Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
             if snapshot and snapshot.unmapped:
-                return Verdict(CommandState.UNKNOWN, Sent.YES, failure=f"unmapped: {', '.join(snapshot.unmapped)}")
+                return _unmapped(snapshot)
             if may_have_arrived and not of_key:
                 failure = f"declined on a resend: {decline.provider_code or decline.reason}"
                 return Verdict(
@@ -95,6 +97,12 @@ def classify(operation: Operation, terms: PaymentTerms, outcome: Outcome, *, res
             # A key that the provider knows from another request was sent before: nothing may conclude from absence.
             sent = operation.sent.at_least(Sent.YES if key_known else Sent.MAYBE)
             return Verdict(CommandState.UNKNOWN, sent, failure=failure, quarantined=contradicts)
+
+
+def _unmapped(snapshot: Snapshot) -> Verdict:
+    """Nothing is believed of it but which object it is: a provider without a search shows it by its own id alone."""
+    failure = f"unmapped: {', '.join(snapshot.unmapped)}"
+    return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, object_id=snapshot.provider_payment_id)
 
 
 def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -> str:

@@ -13,8 +13,9 @@ class Imitation:
     """One provider's other side.
 
     `serve` are the arguments of the `obol` command that serves it, to which `--port N` is added. `account` are the
-    settings of an account at it, without `provider` and `base_url`; `options` its options. Its effect log lies below
-    the data directory, in `directory`.
+    settings of an account at it, without `provider` and `base_url`; `options` its options, in which `{url}` is where
+    the imitation is and `{books}` the directory of its books. Its effect log lies there, in `directory` below the data
+    directory.
     """
 
     provider: str
@@ -39,5 +40,18 @@ STRIPE = Imitation(
     options={"multicapture": "true"},
 )
 
-IMITATIONS: Mapping[str, Imitation] = {each.provider: each for each in (SANDBOX, STRIPE)}
+PAYPAL = Imitation(
+    provider="paypal",
+    serve=("simulator", "paypal"),
+    directory="paypal",
+    # An event is signed for a webhook's id, by a certificate that only the imitation's own root vouches for.
+    account={"api_key": "paypal-secret-simulated", "webhook_secrets": ("4JH86294SJM97924G",), "default": True},
+    options={
+        "client_id": "paypal-client-simulated",
+        "roots_file": "{books}/root.pem",
+        "certificate_origin": "{url}",
+    },
+)
+
+IMITATIONS: Mapping[str, Imitation] = {each.provider: each for each in (SANDBOX, STRIPE, PAYPAL)}
 """By provider."""

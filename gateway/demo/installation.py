@@ -28,6 +28,8 @@ from obol.client import channel
 
 HOST = "127.0.0.1"
 ACCOUNT = "acct_main"
+ACCOUNT_AWAY = "acct_away"
+RULE_OF_AWAY = "francs"
 READY_S_MAX = 60.0
 PROBE_S = 1.0
 STOP_S = 10.0
@@ -48,11 +50,21 @@ enabled = false
 [drain]
 grace_s = 2.0
 
+"""
+_ACCOUNT = """\
+
 [providers.{account}]
 provider = {provider}
-base_url = {provider_url}
+base_url = {url}
 {settings}
 options = {{ {options} }}
+"""
+_RULE = """\
+
+[[routing.rules]]
+name = {rule}
+currencies = ["CHF"]
+accounts = [{away}, {account}]
 """
 
 
@@ -61,6 +73,8 @@ class Installation:
 
     `database_url` of a migrated PostgreSQL, "" for SQLite in the directory. `settings` are environment variables of all
     processes, such as OBOL_ENGINE__LEASE_S, over the file; what our own environment says of Obol is not passed on.
+    `away`: with a second account of the provider's, at an address that refuses every connection, and a rule by which
+    payments in CHF go there first.
     """
 
     def __init__(
@@ -71,7 +85,9 @@ class Installation:
         database_url: str = "",
         settings: Mapping[str, str] | None = None,
         imitation: Imitation = SANDBOX,
+        away: bool = False,
     ) -> None:
+        self._away = refusing() if away else None
         self.directory = directory.resolve()
         self.data = self.directory / "data"
         self.imitation = imitation
@@ -148,16 +164,19 @@ class Installation:
         """Write obol.toml, for whoever wants to start the processes one by one."""
         self.data.mkdir(parents=True, exist_ok=True)
         config = _CONFIG.format(
-            account=ACCOUNT,
             # A JSON string is a TOML string.
             data=json.dumps(str(self.data)),
             webhooks=self._webhooks_port,
             gateways=json.dumps(self.target),
-            provider=json.dumps(self.imitation.provider),
-            provider_url=json.dumps(self.provider_url),
-            settings="\n".join(f"{name} = {json.dumps(value)}" for name, value in self.imitation.account.items()),
-            options=", ".join(f"{name} = {json.dumps(value)}" for name, value in self.imitation.options.items()),
         )
+        config += self._account(ACCOUNT, self.provider_url, **self.imitation.account)
+        if self._away is not None:
+            host, port = self._away.getsockname()
+            own = {**self.imitation.account, "default": False}
+            config += self._account(ACCOUNT_AWAY, f"http://{host}:{port}", **own)
+            config += _RULE.format(
+                rule=json.dumps(RULE_OF_AWAY), away=json.dumps(ACCOUNT_AWAY), account=json.dumps(ACCOUNT)
+            )
         (self.directory / "obol.toml").write_text(config, encoding="utf-8")
 
     def wait_ready(self, *, within_s: float = READY_S_MAX) -> None:
@@ -180,11 +199,27 @@ class Installation:
 
     def stop(self) -> list[str]:
         """End everything; the names of those that had to be killed."""
-        return stop_all(self.processes, grace_s=STOP_S)
+        killed = stop_all(self.processes, grace_s=STOP_S)
+        if self._away is not None:
+            self._away.close()
+        return killed
 
     @property
     def _gateway_addresses(self) -> tuple[str, ...]:
         return tuple(f"{HOST}:{port}" for port in self._gateway_ports)
+
+    def _account(self, account_id: str, url: str, **settings: str | bool | tuple[str, ...]) -> str:
+        books = self.data / self.imitation.directory
+        options = {
+            name: value.format(url=self.provider_url, books=books) for name, value in self.imitation.options.items()
+        }
+        return _ACCOUNT.format(
+            account=account_id,
+            provider=json.dumps(self.imitation.provider),
+            url=json.dumps(url),
+            settings="\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items()),
+            options=", ".join(f"{name} = {json.dumps(value)}" for name, value in options.items()),
+        )
 
     def _serving(self, number: int) -> Callable[[], bool]:
         return lambda: serves(self.gateway_target(number))
@@ -205,6 +240,13 @@ def free_ports(count: int) -> list[int]:
         if len(found) == count:
             return list(found)
     raise OSError(f"{count} free ports were not found among {PORTS_TRIED_MAX} from {PORTS.start} to {PORTS.stop}")
+
+
+def refusing() -> socket.socket:
+    """A port of this machine that is taken and not listened at: until it is closed, every connection is refused."""
+    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    taken.bind((HOST, 0))
+    return taken
 
 
 def answers(url: str, path: str) -> bool:

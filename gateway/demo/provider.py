@@ -37,6 +37,10 @@ class ProviderSide(Protocol):
         """The customer follows the redirect and approves; where the provider then sends the browser."""
         ...
 
+    def sent_back(self, return_url: str, provider_payment_id: str) -> str:
+        """Where a customer who approved is sent, by what the provider documents of the return URL."""
+        ...
+
     def dispute(self, provider_payment_id: str, amount_minor: int) -> None:
         """The customer's bank asks for its money back."""
         ...
@@ -74,6 +78,10 @@ class ControlledSide:
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         answer = _ask("POST", url, urlencode({"outcome": "approve"}), form, http.HTTPStatus.SEE_OTHER)
         return answer.location
+
+    def sent_back(self, return_url: str, provider_payment_id: str) -> str:
+        """The URL as it is."""
+        return return_url
 
     def dispute(self, provider_payment_id: str, amount_minor: int) -> None:
         """By the control that opens one."""
@@ -128,9 +136,25 @@ class StripeSide(ControlledSide):
         return self.methods.approved
 
 
+class PayPalSide(ControlledSide):
+    """PayPal's imitation: vaulted wallets pay by themselves, and a payer without one approves on PayPal's page."""
+
+    name = "paypal"
+    methods = TestMethods(approved="wallet_ok", needs_action="paypal", declined="card:card_insufficient_funds")
+
+    def sent_back(self, return_url: str, provider_payment_id: str) -> str:
+        """With the order's id beside it."""
+        return f"{return_url}?token={provider_payment_id}"
+
+    def lose_next_answer(self) -> str:
+        self._control("POST", "faults", {"next": [{"fault": "lost_after", "match": "create"}]})
+        return self.methods.approved
+
+
 PROVIDERS: Mapping[str, Callable[[Installation], ProviderSide]] = {
     SandboxSide.name: SandboxSide,
     StripeSide.name: StripeSide,
+    PayPalSide.name: PayPalSide,
 }
 """Whom the demo can play against."""
 

@@ -1,4 +1,7 @@
-"""The play: eight scenes, each with what to notice. What is otherwise than it should be is said and counted."""
+"""The play: nine scenes, each with what to notice. What is otherwise than it should be is said and counted.
+
+What differs between providers is asked of the gateway (`Stage.account`, as ListProviders tells it), never assumed.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,13 +11,20 @@ from rich.text import Text
 
 from gateway.demo import wording
 from gateway.demo.billing import Billing, on_the_wire
+from gateway.demo.installation import ACCOUNT, ACCOUNT_AWAY, RULE_OF_AWAY
 from gateway.demo.provider import ProviderSide
 from gateway.demo.telling import Telling
 from obol.client import CallRecord, Pace, key_for, repeat_until_answered
 from obol.v1.money_pb2 import Money
 from obol.v1.observation_pb2 import Observation, ObservationKind, ObservationSource
-from obol.v1.payment_gateway_pb2 import CapturePaymentRequest, CreatePaymentRequest, RefundPaymentRequest
-from obol.v1.payment_pb2 import CaptureMethod, DeclineReason, DisputeState, Payment, PaymentState
+from obol.v1.operations_pb2 import ProviderAccount
+from obol.v1.payment_gateway_pb2 import (
+    CapturePaymentRequest,
+    CreatePaymentRequest,
+    GetPaymentTimelineRequest,
+    RefundPaymentRequest,
+)
+from obol.v1.payment_pb2 import CaptureMethod, DeclineReason, DisputeState, Payment, PaymentState, RouteOutcome
 
 RETURN_URL = "https://shop.example/thanks"
 
@@ -23,17 +33,27 @@ RETURN_URL = "https://shop.example/thanks"
 class Stage:
     """What scenes play on, and what earlier ones left there: payments by order, and disagreements.
 
-    `check` raises where a process has ended, so that nobody waits for it.
+    `account` is what the gateway says that its account can do. `check` raises where a process has ended, so that nobody
+    waits for it.
     """
 
     billing: Billing
     provider: ProviderSide
+    account: ProviderAccount
     telling: Telling
     check: Callable[[], None]
     payments: dict[str, Payment] = field(default_factory=dict)
     requests: dict[str, CreatePaymentRequest] = field(default_factory=dict)
     first_reply: bytes = b""
     otherwise: list[str] = field(default_factory=list)
+
+    def can(self, capability: str) -> bool:
+        """Whether the account can do this, in the words of ListProviders."""
+        return capability in self.account.capabilities
+
+    def currency(self, *wanted: str) -> str:
+        """The first of these that the account takes."""
+        return next(code for code in wanted if code in self.account.currencies)
 
     @property
     def pace(self) -> Pace:
@@ -161,13 +181,32 @@ def _action(stage: Stage) -> None:
     stage.say("customer", f"approves at {payment.next_action.redirect_url}")
     back = stage.provider.approve(payment.next_action.redirect_url)
     stage.say("customer", f"is sent back to {back}; Billing does not believe a browser, and waits")
-    stage.expect(back == RETURN_URL, f"the customer was sent to {back or 'nowhere'}")
+    wanted = stage.provider.sent_back(RETURN_URL, payment.provider_reference.provider_payment_id)
+    stage.expect(back == wanted, f"the customer was sent to {back or 'nowhere'}")
     seen = stage.hear(order, "CAPTURED", lambda seen: seen.payment_state == PaymentState.PAYMENT_STATE_CAPTURED)
+    if seen.source == ObservationSource.OBSERVATION_SOURCE_API_REPLY and stage.can("COMPLETE"):
+        stage.say("gateway", "heard of the approval by the webhook, and completed the payment itself")
+        stage.say("billing", "heard of that, as an observation")
+        return
     stage.expect(
         seen.source == ObservationSource.OBSERVATION_SOURCE_CALLBACK,
         f"the webhook should have told it, but {ObservationSource.Name(seen.source)} did",
     )
     stage.say("billing", "heard of it by the webhook, as an observation")
+
+
+def _part(stage: Stage) -> None:
+    order, currency = "order-1003", "EUR"
+    held = stage.create(
+        order, Money(amount_minor=12_000, currency_code=currency), stage.provider.methods.approved, manual=True
+    )
+    stage.expect_state(held, PaymentState.PAYMENT_STATE_AUTHORIZED)
+    taken = stage.capture(order, Money(amount_minor=8_000, currency_code=currency), final=True)
+    stage.expect_state(taken, PaymentState.PAYMENT_STATE_CAPTURED)
+    stage.expect(
+        taken.money.captured.amount_minor == 8_000 and not taken.money.capturable.amount_minor,
+        f"{wording.money(taken.money.captured)} are captured, {wording.money(taken.money.capturable)} still capturable",
+    )
 
 
 def _parts(stage: Stage) -> None:
@@ -183,9 +222,9 @@ def _parts(stage: Stage) -> None:
 
 
 def _declined(stage: Stage) -> None:
-    payment = stage.create(
-        "order-1004", Money(amount_minor=25_000, currency_code="KWD"), stage.provider.methods.declined
-    )
+    # Three decimals where they are taken.
+    amount = Money(amount_minor=25_000, currency_code=stage.currency("KWD", "GBP"))
+    payment = stage.create("order-1004", amount, stage.provider.methods.declined)
     stage.expect_state(payment, PaymentState.PAYMENT_STATE_FAILED)
     stage.expect(
         payment.decline.reason == DeclineReason.DECLINE_REASON_INSUFFICIENT_FUNDS,
@@ -218,6 +257,32 @@ def _unknown(stage: Stage) -> None:
     stage.expect(charged == 1, f"one payment made {charged} charges")
 
 
+def _failover(stage: Stage) -> None:
+    order, before = "order-1006", len(stage.provider.effects())
+    stage.say("rule", f"{RULE_OF_AWAY}: {ACCOUNT_AWAY} first, then {ACCOUNT}; {ACCOUNT_AWAY} refuses every connection")
+    payment = stage.create(order, Money(amount_minor=7_700, currency_code="CHF"), stage.provider.methods.approved)
+    stage.expect_state(payment, PaymentState.PAYMENT_STATE_CAPTURED)
+    stage.expect(
+        payment.provider_reference.account_id == ACCOUNT,
+        f"{order} is at {payment.provider_reference.account_id}, not at {ACCOUNT}",
+    )
+    asked = GetPaymentTimelineRequest(payment_id=payment.payment_id)
+    route = stage.billing.payments.get_payment_timeline(asked).route
+    for reason in route.reasons:
+        stage.say("why", reason)
+    for attempt in route.attempts:
+        outcome = RouteOutcome.Name(attempt.outcome).removeprefix("ROUTE_OUTCOME_")
+        stage.say("why", f"{attempt.account_id}: {outcome}", f", {attempt.detail}" if attempt.detail else "")
+    tried = [(attempt.account_id, attempt.outcome) for attempt in route.attempts]
+    stage.expect(
+        tried == [(ACCOUNT_AWAY, RouteOutcome.ROUTE_OUTCOME_NOT_SENT), (ACCOUNT, RouteOutcome.ROUTE_OUTCOME_CHOSEN)],
+        f"{order} was tried at {tried}",
+    )
+    charged = len(stage.provider.effects()) - before
+    stage.say(stage.provider.name, f"{charged} charge in all")
+    stage.expect(charged == 1, f"one payment made {charged} charges")
+
+
 def _refunds(stage: Stage) -> None:
     order = "order-1001"
     part = stage.refund(order, "credit-note-1", Money(amount_minor=1_490, currency_code="EUR"))
@@ -227,7 +292,8 @@ def _refunds(stage: Stage) -> None:
 
 
 def _dispute(stage: Stage) -> None:
-    order = "order-1003"
+    # Captured at once: of one captured in parts, some providers have a dispute for each capture.
+    order = "order-1005"
     payment = stage.payments[order]
     stage.say(stage.provider.name, f"the customer's bank asks the {wording.money(payment.money.captured)} back")
     stage.provider.dispute(payment.provider_reference.provider_payment_id, payment.money.captured.amount_minor)
@@ -239,21 +305,33 @@ def _dispute(stage: Stage) -> None:
     stage.say("billing", "nobody asked for this one: the gateway adopted it, and Billing knows")
 
 
-SCENES: tuple[Scene, ...] = (
-    Scene("A payment", "One call, one charge, and an observation that Billing accepts as a fact.", _captured),
-    Scene("The same call again", "The reply is the same, byte for byte, and nobody is charged twice.", _again),
-    Scene(
-        "The customer must act",
-        "REQUIRES_ACTION is no failure: the customer approves at the bank, and a webhook finishes the payment.",
-        _action,
-    ),
-    Scene("Captured in two parts", "The money is held first, then taken parcel by parcel.", _parts),
-    Scene("A decline", "A decline is an answer with a reason and advice, not an error.", _declined),
-    Scene(
-        "The answer is lost",
-        "UNKNOWN is not FAILED: the gateway asks the provider, and only its evidence ends the doubt. One charge.",
-        _unknown,
-    ),
-    Scene("Refunds", "A part of the first payment goes back, then the rest; never more than was captured.", _refunds),
-    Scene("A dispute", "The provider moves money by itself; the payment shows it on an axis of its own.", _dispute),
-)
+def scenes(stage: Stage) -> tuple[Scene, ...]:
+    """The play, as this account can play it."""
+    parts = Scene("Captured in two parts", "The money is held first, then taken parcel by parcel.", _parts)
+    part = Scene("Captured in part", "The money is held first; a part is taken, and the rest is let go.", _part)
+    return (
+        Scene("A payment", "One call, one charge, and an observation that Billing accepts as a fact.", _captured),
+        Scene("The same call again", "The reply is the same, byte for byte, and nobody is charged twice.", _again),
+        Scene(
+            "The customer must act",
+            "REQUIRES_ACTION is no failure: the customer approves, and a webhook leads to the payment's end.",
+            _action,
+        ),
+        parts if stage.can("CAPTURE_MULTIPLE") else part,
+        Scene("A decline", "A decline is an answer with a reason and advice, not an error.", _declined),
+        Scene(
+            "The answer is lost",
+            "UNKNOWN is not FAILED: the gateway asks the provider, and only its evidence ends the doubt. One charge.",
+            _unknown,
+        ),
+        Scene(
+            "The first provider is not there",
+            "A refused connection proves that nothing was sent: the payment goes on to the next account. "
+            "After UNKNOWN it never would.",
+            _failover,
+        ),
+        Scene(
+            "Refunds", "A part of the first payment goes back, then the rest; never more than was captured.", _refunds
+        ),
+        Scene("A dispute", "The provider moves money by itself; the payment shows it on an axis of its own.", _dispute),
+    )

@@ -18,14 +18,15 @@ from gateway.demo import wording
 from gateway.demo.billing import CONSUMER, Billing
 from gateway.demo.figures import read_books
 from gateway.demo.imitation import IMITATIONS
-from gateway.demo.installation import Installation
+from gateway.demo.installation import ACCOUNT, Installation
 from gateway.demo.process import ProcessDied, TookTooLong, wait_until
 from gateway.demo.provider import PROVIDERS, ProviderSide, UnexpectedAnswer
 from gateway.demo.reckoning import Reckoning, reckon, unknown
-from gateway.demo.scenes import SCENES, Stage
+from gateway.demo.scenes import Stage, scenes
 from gateway.demo.telling import Telling, telling
-from obol.client import GatewayError
+from obol.client import GatewayError, OperationsClient, Operator, channel
 from obol.v1.billing_observation_pb2 import GetConsumerRequest
+from obol.v1.operations_pb2 import ListProvidersRequest, ProviderAccount
 
 QUIET_S_MAX = 20.0
 FAILED = 1
@@ -54,7 +55,7 @@ def run(*, keep: Path | None = None, quiet: bool = False, provider: str = "sandb
             stream.reconfigure(errors="replace")
     try:
         with _ended_by_signals(), _directory(keep) as directory:
-            installed = Installation(directory, imitation=IMITATIONS[provider])
+            installed = Installation(directory, imitation=IMITATIONS[provider], away=True)
             try:
                 return _told(installed, provider, telling(quiet=quiet), kept=keep is not None)
             finally:
@@ -96,8 +97,8 @@ def _play(installed: Installation, provider: ProviderSide, told: Telling, *, kep
             installed.check()
             billing.check()
 
-        stage = Stage(billing, provider, told, check)
-        for number, scene in enumerate(SCENES, start=1):
+        stage = Stage(billing, provider, _account(installed), told, check)
+        for number, scene in enumerate(scenes(stage), start=1):
             with told.scene(number, scene.title, scene.notice):
                 scene.play(stage)
                 _accepted(stage)
@@ -112,6 +113,13 @@ def _play(installed: Installation, provider: ProviderSide, told: Telling, *, kep
         )
     told.say(Text.assemble("\n", wording.closing(reckoning, time.monotonic() - began_s)))
     return reckoning
+
+
+def _account(installed: Installation) -> ProviderAccount:
+    """What the gateway says that its account can do, as an operator asks it."""
+    with channel(installed.target) as asking:
+        told = OperationsClient(asking, Operator("demo")).list_providers(ListProvidersRequest())
+    return next(each for each in told.accounts if each.account_id == ACCOUNT)
 
 
 def _accepted(stage: Stage) -> None:

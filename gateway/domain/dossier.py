@@ -23,7 +23,10 @@ class Dossier:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One line of a provider's own log: money that moved. `operation_id` is ours, empty for what we did not cause."""
+    """One line of a provider's own log: money that moved. `operation_id` is ours, empty for what we did not cause.
+
+    `taken_back`: a later line of the log reverses it, as a bank does with a refund that it cannot deliver.
+    """
 
     number: int
     kind: str
@@ -34,6 +37,7 @@ class Effect:
     account_id: str
     operation_id: str
     time_us: int
+    taken_back: bool = False
 
 
 class Invariant(StrEnum):

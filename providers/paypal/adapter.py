@@ -42,12 +42,16 @@ from providers.refusals import LATE, not_executed
 from providers.retry import Pace, loop_pace, retried
 from providers.settings import ProviderAccountSettings, ProviderHooks
 
+SANDBOX_URL, LIVE_URL = "https://api-m.sandbox.paypal.com", "https://api-m.paypal.com"
 TOKEN_S_MAX = 10.0
 TOKEN_BYTES_MAX = 64 * 1024
 
 
 def build(settings: ProviderAccountSettings, hooks: ProviderHooks) -> "PayPalAdapter":
     """An AdapterBuilder. Raises ValueError for a base URL or credentials that cannot be right."""
+    if not settings.base_url:
+        # No key of PayPal's says which it is for.
+        raise ValueError(f"base_url must say which money it is: {SANDBOX_URL} or {LIVE_URL}")
     if not settings.api_key or not settings.options.get("client_id"):
         raise ValueError("PayPal takes a client id (options.client_id) and its secret (api_key)")
     return PayPalAdapter(settings, unmapped=partial(hooks.unmapped, CAPABILITIES.provider))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.paypal.server import serve
-from simulators.paypal.settings import PayPalSettings
+from simulators.paypal.settings import PayPalSettings, Terms
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -16,11 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12_112, help="0 takes a free one")
     parser.add_argument("--data-dir", type=Path, required=True, help="journal, effect log and certificates")
-    parser.add_argument("--webhook-url", help="where events are delivered to")
+    parser.add_argument("--webhook-url", help="where events are delivered to; may hold {account}")
     parser.add_argument("--public-url", help="where a payer's browser finds the imitation")
     parser.add_argument("--hang-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    serve(PayPalSettings(**vars(parser.parse_args(arguments))))
+    parser.add_argument("--trusting", action="store_true", help="compare no refund with what is left")
+    told = vars(parser.parse_args(arguments))
+    terms = Terms(trusting=told.pop("trusting"))
+    serve(PayPalSettings(**told, terms=terms))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@
     POST /control/captures/{id}/dispute                 {amount?, stage?, reason?}
     POST /control/disputes/{id}                         {stage?, outcome?}
     POST /control/refunds/{id}                          {status: COMPLETED|FAILED}: a pending one
-    POST /control/orders/{id}/dispute | refund          the same, of an order's first capture
+    POST /control/authorizations/{id}/settle            {status: CREATED|DENIED}: a pending one
+    POST /control/pending                               {fails?}: whatever pends comes through, or does not
+    POST /control/orders/{id}/dispute | refund          the same, of an order's first capture; also under payments/
     POST /control/tokens/revoke                         every access token ends
     POST|GET /control/webhooks                          {mode, duplicates, reorder, delay_ms, seed}
     POST /control/webhooks/redeliver                    {event_id}, "all" for every one
@@ -20,7 +22,7 @@ The steps of an order answer with the order.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -58,6 +60,7 @@ class Control:
             "captures/{id}/refund": ("captures", _refund),
             "captures/{id}/dispute": ("captures", _dispute),
             "authorizations/{id}/capture": ("authorizations", _capture),
+            "authorizations/{id}/settle": ("authorizations", _move_authorization),
             "refunds/{id}": ("refunds", _move_refund),
             "disputes/{id}": ("disputes", _move_dispute),
         }
@@ -69,6 +72,8 @@ class Control:
             Route("/control/orders/{id}/dispute", self._guarded(self._of_order(_dispute)), methods=post),
             Route("/control/payments/{id}/dispute", self._guarded(self._of_order(_dispute)), methods=post),
             Route("/control/orders/{id}/refund", self._guarded(self._of_order(_refund)), methods=post),
+            Route("/control/payments/{id}/refund", self._guarded(self._of_order(_refund)), methods=post),
+            Route("/control/pending", self._guarded(self._end_pending), methods=post),
             Route("/control/tokens/revoke", self._guarded(self._revoke), methods=post),
             Route("/control/faults", self._guarded(self._set_faults), methods=post),
             Route("/control/faults", self._guarded(self._heal_faults), methods=["DELETE"]),
@@ -112,6 +117,24 @@ class Control:
         self._imitation.books.book(change, None)
         await self._imitation.books.durable()
         return shown_order(change.order, self._imitation.settings.merchant.merchant_id, self._imitation.url)
+
+    async def _end_pending(self, request: Request) -> Json:
+        fails = bool((await self._asked(request)).get("fails", False))
+        books, ended = self._imitation.books, 0
+        waiting = [
+            (kind, each["id"])
+            for order in books.orders.after(None)
+            for kind in PENDING
+            for each in getattr(order, kind)
+            if each["status"] == "PENDING"
+        ]
+        for kind, part_id in waiting:
+            order, found = books.owner(kind, part_id)
+            step, no = PENDING[kind]
+            books.book(step(order, self._imitation.moment(), found, {"status": no} if fails else {}), None)
+            ended += 1
+        await books.durable()
+        return {"ended": ended}
 
     async def _revoke(self, request: Request) -> Json:
         return {"revoked": self._imitation.tokens.revoke_all()}
@@ -211,5 +234,17 @@ def _move_refund(order: Order, moment: Moment, refund: Json, asked: Json) -> Cha
     return steps.refund_moved(order, moment, refund, "FAILED" if asked.get("status") == "FAILED" else "COMPLETED")
 
 
+def _move_authorization(order: Order, moment: Moment, hold: Json, asked: Json) -> Change:
+    return steps.authorization_moved(order, moment, hold, "DENIED" if asked.get("status") == "DENIED" else "CREATED")
+
+
 def _move_dispute(order: Order, moment: Moment, dispute: Json, asked: Json) -> Change:
     return steps.dispute_moved(order, moment, dispute, asked)
+
+
+PENDING: Mapping[str, tuple[Step, str]] = {
+    "authorizations": (_move_authorization, "DENIED"),
+    "captures": (_settle, "DECLINED"),
+    "refunds": (_move_refund, "FAILED"),
+}
+"""What may pend: the step that ends it, and the status of one that does not come through."""

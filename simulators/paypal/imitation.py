@@ -58,12 +58,12 @@ class Imitation:
 
     def announce(self, event: Event) -> None:
         """Queue an event for the webhook, if there is one."""
-        if self.settings.webhook_url is None:
+        if self.settings.delivered_to is None:
             return
         webhook_id, clock, chain = self.settings.merchant.webhook_id, self.settings.clock, self.chain
         self.courier.offer(
             Delivery(
-                self.settings.webhook_url,
+                self.settings.delivered_to,
                 functools.partial(event_body, event, self.url),
                 lambda body: signed_headers(chain, webhook_id, clock(), body, self.url + CERTIFICATE_PATH),
             )

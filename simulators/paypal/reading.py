@@ -47,7 +47,7 @@ def dispute(imitation: Imitation, request: Request) -> Json:
 
 def webhooks(imitation: Imitation, request: Request) -> Json:
     """The one webhook, subscribed to everything; none where nothing is delivered."""
-    url = imitation.settings.webhook_url
+    url = imitation.settings.delivered_to
     merchant = imitation.settings.merchant
     return {"webhooks": [{"id": merchant.webhook_id, "url": url, "event_types": [{"name": "*"}]}] if url else []}
 

@@ -29,7 +29,8 @@ class Terms:
     """How long things last, in seconds, and what is charged.
 
     An order that nobody approves is gone after `order_seconds`. Request ids of orders and of payments are kept for
-    their own times. `token_seconds` is the life of an access token.
+    their own times. `token_seconds` is the life of an access token. `trusting`: a refund is not compared with what is
+    left of the capture, as PayPal's is: what a caller asks for too much is then seen on the books.
     """
 
     order_seconds: float = 6 * HOUR_SECONDS
@@ -38,6 +39,7 @@ class Terms:
     authorization_seconds: float = 29 * DAY_SECONDS
     token_seconds: int = 9 * HOUR_SECONDS
     fee_basis_points: int = 349
+    trusting: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ class Exchanged:
 class PayPalSettings:
     """Everything of one imitation. `port` 0 takes a free one. `clock` gives unix seconds.
 
-    Without `webhook_url` nothing is delivered. `public_url` is where a payer's browser finds the imitation (its own
-    address unless set). `hang_seconds` is how long a silent connection stays open. `observed` hears of each exchange.
+    Without `webhook_url`, which may hold `{account}`, nothing is delivered. `public_url` is where a payer's browser
+    finds the imitation (its own address unless set). `hang_seconds` is how long a silent connection stays open.
+    `observed` hears of each exchange.
     """
 
     data_dir: Path
@@ -88,3 +91,8 @@ class PayPalSettings:
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     clock: Callable[[], float] = time.time
     observed: Callable[[Exchanged], None] = lambda exchanged: None
+
+    @property
+    def delivered_to(self) -> str | None:
+        """The webhook's URL, as the merchant gave it to PayPal."""
+        return None if self.webhook_url is None else self.webhook_url.replace("{account}", self.merchant.account)

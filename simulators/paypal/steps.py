@@ -138,10 +138,11 @@ def refunded(order: Order, moment: Moment, capture: Json, asked: Json, key: str 
     """Money given back, for a request with a key or in the merchant's dashboard without one."""
     if capture["status"] == "PENDING":
         raise refused("PENDING_CAPTURE")
-    if capture["status"] == "REFUNDED":
+    trusted = moment.terms.trusting and key is not None
+    if capture["status"] == "REFUNDED" and not trusted:
         raise refused("CAPTURE_FULLY_REFUNDED")
     given = sum(units(each["amount"]) for each in _refunds_of(order, capture["id"]) if each["status"] != "FAILED")
-    left = units(capture["amount"]) - given
+    left = units(capture["amount"]) - (0 if trusted else given)
     amount, currency = read(asked["amount"]) if "amount" in asked else (left, order.currency)
     if currency != order.currency:
         raise refused("REFUND_CAPTURE_CURRENCY_MISMATCH")
@@ -181,6 +182,18 @@ def capture_moved(order: Order, moment: Moment, capture: Json, status: Literal["
     after = touched(order, moment.now, captures=replaced(order.captures, moved))
     effects = (_effect("capture", after, moment, moved, None, "provider"),) if status == "COMPLETED" else ()
     return Change(after, (_of_part(f"PAYMENT.CAPTURE.{status}", "capture", after, moved),), effects)
+
+
+def authorization_moved(order: Order, moment: Moment, hold: Json, status: Literal["CREATED", "DENIED"]) -> Change:
+    """A pending authorization holds the money, or does not. PayPal has no event of a denial but the one of a void."""
+    if hold["status"] != "PENDING":
+        raise refused("AUTHORIZATION_ALREADY_CAPTURED" if hold["status"] == "CAPTURED" else "AUTHORIZATION_VOIDED")
+    moved = {**hold, "status": status, "update_time": iso(moment.now)}
+    after = touched(order, moment.now, authorizations=replaced(order.authorizations, moved))
+    made = status == "CREATED"
+    effects = (_effect("authorization", after, moment, moved, None, "provider"),) if made else ()
+    event = "PAYMENT.AUTHORIZATION.CREATED" if made else "PAYMENT.AUTHORIZATION.VOIDED"
+    return Change(after, (_of_part(event, "authorization", after, moved),), effects)
 
 
 def refund_moved(order: Order, moment: Moment, refund: Json, status: Literal["COMPLETED", "FAILED"]) -> Change:
@@ -338,7 +351,7 @@ def _effect(kind: EffectKind, order: Order, moment: Moment, moved: Json, key: st
     """`operation` is the invoice id where a request asked for it; `tenant` is what its reference begins with."""
     amount = minor(units(moved["amount"]), order.currency)
     # What pended was asked for by the request that made it.
-    asked = origin == "request" or (origin == "provider" and kind in ("capture", "refund"))
+    asked = origin == "request" or (origin == "provider" and kind in ("authorization", "capture", "refund"))
     operation = str(moved.get("invoice_id") or "") or None if asked else None
     tenant = str(order.unit.get("reference_id", "")).partition(":")[0] or None if asked else None
     return Effect(kind, moved["id"], order.id, amount, order.currency, moment.account, key, operation, tenant, origin)

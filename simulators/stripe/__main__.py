@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simulators.stripe.server import serve
-from simulators.stripe.settings import StripeSettings
+from simulators.stripe.settings import StripeSettings, Terms
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--public-url", help="where a payer's browser finds the imitation")
     parser.add_argument("--hang-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    serve(StripeSettings(**vars(parser.parse_args(arguments))))
+    parser.add_argument("--trusting", action="store_true", help="compare no refund with what is left")
+    told = vars(parser.parse_args(arguments))
+    terms = Terms(trusting=told.pop("trusting"))
+    serve(StripeSettings(**told, terms=terms))
 
 
 if __name__ == "__main__":

@@ -84,8 +84,13 @@ def last_error(refusal: Refusal) -> dict[str, Any]:
 def refunded(
     step: Step, of: Object, amount: int | None, reason: str | None, metadata: dict[str, str], origin: Origin
 ) -> Object:
-    """Give money back: all that is left unless `amount` says less. Raises Refusal."""
+    """Give money back: all that is left unless `amount` says less. Raises Refusal.
+
+    Where the terms trust, a request is held to what was captured, and not to what is left of it.
+    """
     left = of["amount_captured"] - refunded_amount(step, of)
+    if step.terms.trusting and origin == "request" and amount is not None:
+        left = of["amount_captured"]
     if not of["amount_captured"]:
         raise refused("charge_not_refundable", "This charge has not been captured.", "payment_intent")
     given = left if amount is None else amount
@@ -101,7 +106,7 @@ def refunded(
     if behaviour != "succeeds" and step.terms.refund_seconds is not None:
         made["_due"] = {"at": step.now + step.terms.refund_seconds, "action": "refund"}
     of["amount_refunded"] += given
-    of["refunded"] = given == left
+    of["refunded"] = given >= left
     if status == "succeeded":
         step.effect("refund", made["id"], of, given, origin, metadata)
     step.tell("charge.refunded", of)

@@ -42,6 +42,10 @@ def confirm(step: Step, intent: Object, payment_method: str | None, return_url: 
         message = "You cannot confirm this PaymentIntent because it's missing a payment method."
         raise refused("payment_intent_unexpected_state", message, "payment_method", payment_intent=shown(intent))
     method = method_for(wanted)
+    if method.kind == "us_bank_account" and intent["capture_method"] == "manual":
+        # A bank account is debited at once or not at all: nothing can be held there.
+        message = "The payment method type us_bank_account cannot be used with capture_method=manual."
+        raise refused("payment_intent_incompatible_payment_method", message, "payment_method")
     intent |= {
         "payment_method": wanted,
         "next_action": None,

@@ -32,7 +32,8 @@ DEFAULT_ACCOUNTS = (
 class Terms:
     """How long slow steps take, in seconds. None means never by itself: only a control moves it on.
 
-    `search_seconds` is how far the search lags behind the books.
+    `search_seconds` is how far the search lags behind the books. `trusting`: a refund is not compared with what is left
+    of the charge, as Stripe's is: what a caller asks for too much is then seen on the books.
     """
 
     processing_seconds: float | None = 1.0
@@ -40,6 +41,7 @@ class Terms:
     dispute_seconds: float | None = 1.0
     authorization_seconds: float = 7 * DAY_SECONDS
     search_seconds: float = 60.0
+    trusting: bool = False
 
 
 @dataclass(frozen=True)

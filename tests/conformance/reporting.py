@@ -7,16 +7,25 @@ for Faults as well.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from tests import paypal_documents, stripe_document
+
+DOCUMENTS = (
+    (paypal_documents.DOCUMENTS.exists(), paypal_documents.MISSING),
+    (stripe_document.FOLDER.exists(), stripe_document.ABSENT),
+)
+"""Whether a provider's own documents are there, and a sentence for where they are not."""
+
 CAPABILITIES = (
     "Adapter",
     "TakesPayments",
     "Confirms",
+    "Completes",
     "Captures",
     "Cancels",
     "Refunds",
@@ -43,10 +52,11 @@ class Column:
 
 
 class Conformance:
-    """Listens to a run."""
+    """Listens to a run. `absent`: a sentence for each provider whose own documents are not there."""
 
-    def __init__(self) -> None:
+    def __init__(self, absent: Sequence[str] = ()) -> None:
         self.columns: dict[str, Column] = {}
+        self.absent = absent
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -88,6 +98,8 @@ class Conformance:
         terminalreporter.section("conformance")
         for row in rows:
             terminalreporter.write_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)))
+        for absent in self.absent:
+            terminalreporter.write_line(f"not validated: {absent}")
         for name in names:
             if self.columns[name].lacks:
                 terminalreporter.write_line("")
@@ -117,7 +129,8 @@ def cell(results: Counter[str]) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to listen."""
-    config.pluginmanager.register(Conformance(), "conformance")
+    absent = [why for there, why in DOCUMENTS if not there]
+    config.pluginmanager.register(Conformance(absent), "conformance")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -73,6 +73,12 @@ class Rig:
         return self.adapter if isinstance(self.adapter, Confirms) else lacking(self.adapter, Confirms)
 
     @property
+    def completes(self) -> Completes:
+        """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Completes")
+        return self.adapter if isinstance(self.adapter, Completes) else lacking(self.adapter, Completes)
+
+    @property
     def captures(self) -> Captures:
         """The adapter as one that has this capability; without it the test is skipped."""
         self.used.add("Captures")
@@ -211,7 +217,7 @@ class Rig:
     async def completed(self, payment: Payment) -> None:
         """Complete what the payer has approved, where the provider leaves that to us, as the engine would."""
         if isinstance(self.adapter, Completes):
-            prepared = self.adapter.prepare_complete(self.reference(payment.payment_id), payment)
+            prepared = self.completes.prepare_complete(self.reference(payment.payment_id), payment)
             answered(await self.execute(prepared))
 
     async def fetched(self, payment: Payment) -> Payment:

@@ -22,6 +22,12 @@ LAST_LINE = re.compile(
 )
 PID = re.compile(r"process (\d+)$")
 GONE_S = 15.0
+IMPATIENT_S = 0.05
+ENDINGS = ((signal.SIGTERM, signal.SIGINT), (signal.SIGKILL,))
+"""Signals in the middle of a scene, one soon after the other: the first ends it in order, the next hurries nothing.
+
+A SIGTERM is made what a SIGINT is in Python; what comes of either is the same from there on.
+"""
 # Whoever starts the tests in the background has SIGINT ignored, and so would the demo.
 INTERRUPTIBLE = (
     "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
@@ -87,7 +93,12 @@ def test_the_demo_agrees_and_leaves_nothing(tmp_path: Path, provider: str) -> No
     found = LAST_LINE.fullmatch(out.splitlines()[-1])
     assert found, out
     payments, effects, observations, accepted, unknown, violations = map(int, found.groups())
-    assert (payments, effects) == (5, 9)
+    # What is captured in two parts has one effect more; not every provider can.
+    parts = "Captured in two parts" in out
+    assert parts or provider == "paypal"
+    assert (payments, effects) == (6, 9 + parts)
+    assert "acct_away: NOT_SENT, " in out
+    assert "acct_main: CHOSEN" in out
     assert observations == accepted == out.count(" observed #") >= 9
     assert (unknown, violations) == (0, 0)
     pids = [int(found.group(1)) for line in out.splitlines() if (found := PID.search(line))]
@@ -116,19 +127,23 @@ def test_a_planted_effect_is_a_violation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_nothing_outlives_an_interrupted_demo(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("signals", ENDINGS, ids=lambda signals: "-".join(each.name for each in signals))
+def test_nothing_outlives_an_interrupted_demo(tmp_path: Path, signals: tuple[signal.Signals, ...]) -> None:
     """However it is ended in the middle, its processes end too; what it wrote goes where it can still clean up."""
-    if number is signal.SIGKILL and sys.platform != "linux":
+    killed = signals == (signal.SIGKILL,)
+    if killed and sys.platform != "linux":
         pytest.skip("only Linux tells a process that its parent was killed")
     with demo(tmp_path) as playing:
         pids = pids_until(playing, "The same call again")
         assert len(pids) == 3
-        playing.send_signal(number)
-        playing.communicate(timeout=GONE_S)
+        for number in signals:
+            playing.send_signal(number)
+            time.sleep(IMPATIENT_S)
+        _, err = playing.communicate(timeout=GONE_S)
     eventually(lambda: not any(map(psutil.pid_exists, pids)), f"processes {pids} are gone")
-    if number is not signal.SIGKILL:
+    if not killed:
         assert playing.returncode == 130
+        assert "Traceback" not in err
         assert not list(temporary(tmp_path).iterdir())
 
 

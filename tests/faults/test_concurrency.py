@@ -132,7 +132,7 @@ async def test_a_confirmation_by_the_caller_and_one_by_callback_are_one_charge(
     )
     sync = pb.SyncPaymentRequest(payment_id=payment.payment_id)
     outcomes = await asyncio.gather(
-        installed.provider.act(payment.provider_reference.provider_payment_id, outcome),
+        installed.provider.act(payment.provider_reference.provider_payment_id, {"outcome": outcome}),
         installed.clients[0].confirm_payment(confirm),
         *(installed.clients[n % 2].sync_payment(sync) for n in range(4)),
         return_exceptions=True,
@@ -151,7 +151,7 @@ async def test_a_confirmation_by_the_caller_and_one_by_callback_are_one_charge(
 async def test_a_hundred_duplicates_over_two_sidecars_are_one_callback(installed: Installation) -> None:
     """All at once, at both sidecars, which send them to both gateways: each gets its 200, and it is applied once."""
     payment = await installed.create(payment_method="card_requires_action")
-    await installed.provider.act(payment.provider_reference.provider_payment_id, "approve")
+    await installed.provider.act(payment.provider_reference.provider_payment_id, {"outcome": "approve"})
     event = await installed.provider.last_event()
     event_id = event["id"] = f"{event['id']}-copy"  # the sandbox sends its own as well
     body = json.dumps(event).encode()

@@ -187,6 +187,17 @@ async def test_a_completion_whose_answer_is_lost_is_found(house: PayPalHouse, fa
     assert len(house.effects()) == 1
 
 
+async def test_an_order_whose_answer_cannot_be_read_is_found_by_its_id(quick: PayPalHouse) -> None:
+    """PayPal searches no orders, and tells of none that nobody has approved: the answer's id is all there is of it."""
+    await quick.control("faults", {"next": [{"fault": "unknown_status", "match": "create"}]})
+    unread = await quick.create()
+    assert unread.state == State.PAYMENT_STATE_UNKNOWN
+    waits = await quick.until(unread.payment_id, lambda each: each.state == State.PAYMENT_STATE_REQUIRES_ACTION)
+    await quick.approve(waits)
+    await quick.until(unread.payment_id, lambda each: each.state == State.PAYMENT_STATE_CAPTURED)
+    assert len(quick.effects()) == 1
+
+
 async def test_a_completion_that_provably_did_nothing_is_tried_again(quick: PayPalHouse) -> None:
     """429 on the completion: nothing was done, and the same command goes out again."""
     payment = await quick.create()

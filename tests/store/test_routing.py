@@ -9,11 +9,13 @@ import pytest
 from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import Sent
 from gateway.domain.modes import AccountMode, ProviderMode
+from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
 from gateway.domain.reconciliation import Break, BreakType
 from gateway.domain.routes import AttemptOutcome, FailoverOn, Route
 from gateway.domain.states import CommandState
 from gateway.domain.storage import Claim, ClaimOutcome, OperationChange, SettleOutcome, Store
+from store.routes import FAILOVER_PAUSE_US
 from tests.store import making
 from tests.store.looking import rows, value
 from tests.store.test_oversight import declared, taken
@@ -22,8 +24,8 @@ C = ClaimOutcome
 ROUTE = Route("all", ("rule all matched",), (making.ACCOUNT, "second"), frozenset(FailoverOn), attempts_max=2)
 
 
-async def declined(store: Store) -> tuple[Claim, Payment]:
-    """A create whose first account has declined, and its payment as it stands, on its way."""
+async def declined(store: Store, source: Source = Source.API_REPLY) -> tuple[Claim, Payment]:
+    """A create whose first account has declined, as `source` told, and its payment as it stands, on its way."""
     claim = making.create_claim(making.payment(route=ROUTE))
     claimed = await store.claim(claim)
     operation = replace(
@@ -42,6 +44,7 @@ async def declined(store: Store) -> tuple[Claim, Payment]:
     settlement = making.settlement_of(
         claim,
         claimed,
+        source=source,
         payment=moving,
         operations=(OperationChange(operation, claimed.epoch, None),),
         commands=(),
@@ -148,6 +151,14 @@ async def test_a_failover_is_due_until_it_has_come_to_its_end(store: Store, url:
     assert await store.take_failovers(limit=10, retry_s=30) == []
     await store.claim(next_step(claim, moving))
     assert await value(url, "SELECT failover_due_us FROM payments") is None
+
+
+@pytest.mark.parametrize("source", Source)
+async def test_a_failover_that_nobody_carries_on_is_due_at_once(store: Store, url: str, source: Source) -> None:
+    """A call that was told the decline is left a while to go on; what recovery or a callback tells waits for nobody."""
+    _, moving = await declined(store, source)
+    left_us = FAILOVER_PAUSE_US if source is Source.API_REPLY else 0
+    assert await value(url, "SELECT failover_due_us FROM payments") == moving.updated_time_us + left_us
 
 
 async def test_a_mode_is_kept_with_its_audit(store: Store, beside: Store, url: str) -> None:

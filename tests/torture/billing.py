@@ -13,12 +13,14 @@ from obol.v1.money_pb2 import Money
 from obol.v1.payment_pb2 import CaptureMethod, ConfirmationMethod, Payment, PaymentState
 from tests.torture.intents import FINAL, Intent, Journal
 from tests.torture.provider import Provider
+from tests.torture.site import ROUTED_COUNTRY
 
 TIMEOUT_S = 4.0
 TRIES_MAX = 30
 SHORT_DEADLINE_SHARE = 0.10
 WALK_AWAY_SHARE = 0.06
 TOGETHER_SHARE = 0.2
+ROUTED_SHARE = 0.3
 
 METHODS = {
     "CreatePayment": "create_payment",
@@ -118,8 +120,8 @@ class _Story:
         """Create, then whatever suits what came of it."""
         chance = self._chance
         manual = chance.random() < 0.4
-        confirming = chance.random() < 0.2
         tortured = self._billing.provider.tortured
+        confirming = bool(tortured.again) and chance.random() < 0.2
         token = chance.choices(list(tortured.tokens), list(tortured.tokens.values()))[0]
         if chance.random() < 0.5:
             token = tortured.approves
@@ -130,6 +132,7 @@ class _Story:
                 payment_method=token,
                 order_reference=f"order-{self._name}",
                 order_reference_unique=chance.random() < 0.3,
+                payer_country=ROUTED_COUNTRY if tortured.other and chance.random() < ROUTED_SHARE else "DE",
                 capture_method=CaptureMethod.CAPTURE_METHOD_MANUAL
                 if manual
                 else CaptureMethod.CAPTURE_METHOD_AUTOMATIC,
@@ -168,9 +171,9 @@ class _Story:
 
     async def _act(self, payment: Payment) -> None:
         tortured = self._billing.provider.tortured
-        outcome = self._chance.choice(("approve", "approve", "refuse"))
-        acting = self._billing.provider.act(payment.provider_reference.provider_payment_id, outcome)
-        if self._chance.random() < 0.3:
+        said = self._chance.choice(tortured.says)
+        acting = self._billing.provider.act(payment.provider_reference.provider_payment_id, said)
+        if tortured.again and self._chance.random() < 0.3:
             again = paying.ConfirmPaymentRequest(payment_id=payment.payment_id, payment_method=tortured.approves)
             await asyncio.gather(acting, self._settle(self._intend("ConfirmPayment", again)))
         else:

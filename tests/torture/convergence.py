@@ -14,7 +14,8 @@ _UNKNOWN = "SELECT operation_id FROM operations WHERE state IN ('SENDING', 'UNKN
 _LEFT = """
 SELECT (SELECT count(*) FROM operations WHERE state IN ('SENDING', 'UNKNOWN', 'PENDING')),
        (SELECT count(*) FROM callbacks WHERE state IN ('RECEIVED', 'WAITING')),
-       (SELECT count(*) FROM observation_outbox)
+       (SELECT count(*) FROM observation_outbox),
+       (SELECT count(*) FROM payments WHERE failover_due_us IS NOT NULL)
 """
 
 
@@ -50,11 +51,14 @@ async def converge(database: Database, healed_s: float) -> Convergence:
             came.unknown_99_s = age_s
         if unknown:
             came.unknown_all_s = age_s
-        operations, callbacks, outbox = (await database.rows(_LEFT))[0]
-        if not (operations or callbacks or outbox):
+        operations, callbacks, outbox, failovers = (await database.rows(_LEFT))[0]
+        if not (operations or callbacks or outbox or failovers):
             came.rest_s = age_s
             return came
         if age_s > ALL_S_MAX:
-            came.left = f"{operations} operations, {callbacks} callbacks, {outbox} observations without a number"
+            came.left = (
+                f"{operations} operations, {callbacks} callbacks, {outbox} observations without a number, "
+                f"{failovers} failovers"
+            )
             return came
         await asyncio.sleep(LOOK_S)

@@ -20,7 +20,8 @@ STALL_WAIT_S = 1.5
 """How long a gateway that is to stop before its next send is waited for to have one."""
 LOOK_HELD_S = 1.2
 """Shorter than a gateway waits for an answer."""
-VERBS = ("any", "any", "any", "payments", "confirm", "capture", "cancel", "refunds", "lookup", "lookup")
+ANY = ("any", "any", "any", "lookup", "lookup")
+"""Requests to lie in wait for, beside those of the provider's own verbs."""
 
 
 class Killer:
@@ -37,6 +38,7 @@ class Killer:
         self.observed: list[Hook] = []
         self.restart_s: list[float] = []
         self._site = site
+        self._verbs = (*ANY, *site.tortured.verbs)
         self._random = random.Random(f"{seed}/killer")
         self._kills_max = kills_max
         self._alive_s = alive_s
@@ -108,7 +110,7 @@ class Killer:
     async def _in_exchange(self, number: int, chance: random.Random) -> None:
         """At an exact point of an exchange with the provider."""
         process, relay = self._site.gateways[number], self._site.relays[number]
-        point, verb = chance.choice(POINTS), chance.choice(VERBS)
+        point, verb = chance.choice(POINTS), chance.choice(self._verbs)
         drops = chance.random() < 0.5
         delay_s = chance.choice((0.0, 0.001, 0.003, 0.01))
         if point in ("claimed", "half_sent") and chance.random() < 0.3:
@@ -206,7 +208,7 @@ class Killer:
                 self.pauses += 1
 
         point = chance.choice(POINTS)
-        trap = Trap(point, partial(is_of, chance.choice(VERBS)), stop)
+        trap = Trap(point, partial(is_of, chance.choice(self._verbs)), stop)
         relay.set(trap)
         await _either(trap.sprung, process.ended, WAIT_S)
         relay.remove(trap)

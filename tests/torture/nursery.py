@@ -31,27 +31,26 @@ LOADED = (
     "gateway.config",
     "gateway.logs",
     "gateway.main",
-    "providers.sandbox.adapter",
-    "providers.sandbox.callbacks",
-    "simulators.sandbox.__main__",
     "store.open",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.auto",
     "webhook_http.server",
 )
-"""What the children would load one by one, each time."""
+"""What the children would load one by one, each time; beside what the tortured provider has."""
+OF_PROVIDER = ("providers.{}.adapter", "providers.{}.callbacks", "simulators.{}.__main__")
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Serve until standard input ends."""
-    _load()
+    """Serve until standard input ends. The one argument is the provider's name."""
+    provider = sys.argv[1]
+    _load(provider)
     children: set[int] = set()
     _say({"pid": os.getpid()})
     for line in sys.stdin:
         asked = json.loads(line)
         if "start" in asked:
-            child = _fork(asked)
+            child = _fork(asked, provider)
             children.add(child)
             _say({"pid": child})
         else:
@@ -64,15 +63,15 @@ def main() -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def _load() -> None:
-    for name in LOADED:
+def _load(provider: str) -> None:
+    for name in (*LOADED, *(each.format(provider) for each in OF_PROVIDER)):
         importlib.import_module(name)
     gc.collect()
     # What the children share stays shared.
     gc.freeze()
 
 
-def _fork(asked: dict[str, Any]) -> int:
+def _fork(asked: dict[str, Any], provider: str) -> int:
     parent = os.getpid()
     sys.stdout.flush()
     child = os.fork()
@@ -83,14 +82,14 @@ def _fork(asked: dict[str, Any]) -> int:
         os.setsid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
-            code = _become(asked)
+            code = _become(asked, provider)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def _become(asked: dict[str, Any]) -> int:
+def _become(asked: dict[str, Any], provider: str) -> int:
     log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
@@ -98,7 +97,7 @@ def _become(asked: dict[str, Any]) -> int:
     os.environ.clear()
     os.environ.update(asked["environment"])
     try:
-        _run(asked["start"])
+        _run(asked["start"], provider)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001  the log shows it, as the interpreter would have
@@ -109,22 +108,12 @@ def _become(asked: dict[str, Any]) -> int:
     return 0
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], provider: str) -> None:
     if arguments[0] == "imitation":
         # By its own entry point, which can be told how long it hangs.
-        importlib.import_module(f"simulators.{arguments[1]}.__main__").main(arguments[2:])
+        importlib.import_module(f"simulators.{provider}.__main__").main(arguments[1:])
         return
-    from providers.sandbox import adapter, capabilities
-
-    # A duration as the others are, but a fact of the provider's and no setting: here nothing is in flight for longer.
-    flight_s_max = int(os.environ.pop(FLIGHT))
-    shortened = replace(capabilities.CAPABILITIES, flight_s_max=flight_s_max)
-    setattr(adapter, "CAPABILITIES", shortened)  # noqa: B010  its name is not the adapter's to export
-    if "stripe" in Path(os.environ["OBOL_CONFIG"]).read_text():
-        from providers.stripe import adapter as stripe
-
-        whole: Any = getattr(stripe, "capabilities")  # noqa: B009  the same
-        setattr(stripe, "capabilities", lambda **told: replace(whole(**told), flight_s_max=flight_s_max))  # noqa: B010  the same
+    _shorten(provider, int(os.environ.pop(FLIGHT)))
     if arguments[0] == "serve":
         _stall_at(Path(os.environ.pop(STALL)))
     from gateway.cli import main as obol
@@ -145,7 +134,18 @@ def _stall_at(flag: Path) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         return await call(*arguments)
 
-    setattr(Engine, "call", stalled)  # noqa: B010  as above
+    setattr(Engine, "call", stalled)  # noqa: B010  its type says that nobody does
+
+
+def _shorten(provider: str, flight_s_max: int) -> None:
+    """A duration as the others are, but a fact of the provider's and no setting: nothing here is in flight longer."""
+    from providers.registry import BUILT_IN
+
+    module_name, _, builder = BUILT_IN[provider].partition(":")
+    module = importlib.import_module(module_name)
+    adapter = getattr(module, getattr(module, builder).__annotations__["return"])
+    whole = adapter.capabilities.fget
+    adapter.capabilities = property(lambda own: replace(whole(own), flight_s_max=flight_s_max))
 
 
 def _say(answer: dict[str, int]) -> None:

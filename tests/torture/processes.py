@@ -17,15 +17,16 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Nursery:
-    """Forks processes; leaving the block kills all of them."""
+    """Forks processes for the torture of `provider`; leaving the block kills all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: str = "sandbox") -> None:
+        self._provider = provider
         self._process: asyncio.subprocess.Process | None = None
         self._asking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.torture.nursery"),
+            *(sys.executable, "-m", "tests.torture.nursery", self._provider),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

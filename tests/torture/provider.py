@@ -38,7 +38,7 @@ class Provider:
     async def break_by(self, rates: Mapping[str, float], seed: int, *, reads_too: bool) -> None:
         """Let go of what stalls, then fail like this."""
         await self.heal()
-        scope = {"method": "any" if reads_too else "POST", "path_prefix": "/v1"}
+        scope = {"method": "any" if reads_too else "POST", "path_prefix": "/v"}
         await self._ask("POST", "/control/faults", {"rates": dict(rates), "seed": seed, "scope": scope})
 
     async def injected(self) -> int:
@@ -59,21 +59,26 @@ class Provider:
         """The delivery's mode and counts."""
         return await self._ask("GET", "/control/webhooks")
 
-    async def act(self, provider_payment_id: str, outcome: str) -> None:
+    async def act(self, provider_payment_id: str, said: Mapping[str, str]) -> None:
         """The customer approves or refuses."""
-        await self._ask("POST", f"/customer/{provider_payment_id}", {"outcome": outcome}, refused_is_fine=True)
+        await self._ask("POST", f"{self.tortured.page}/{provider_payment_id}", said, refused_is_fine=True)
+
+    async def end_pending(self, *, fails: bool = False) -> None:
+        """What pends comes through, or not, where it does not do so by itself."""
+        if self.tortured.ends_pending:
+            await self._ask("POST", self.tortured.ends_pending, {"fails": fails})
 
     async def dashboard(self, provider_payment_id: str, step: str, body: Mapping[str, Any]) -> None:
         """Somebody does something at the provider itself: dispute, refund."""
         await self._ask("POST", f"/control/payments/{provider_payment_id}/{step}", body, refused_is_fine=True)
 
-    async def payments(self) -> AsyncIterator[dict[str, Any]]:
-        """Every payment in the provider's books, where they say whose it is in words of their own."""
+    async def payments(self, api_key: str = "") -> AsyncIterator[dict[str, Any]]:
+        """Every payment in an account's books (the main one's), where they say whose it is in words of their own."""
         path, after = self.tortured.payments_path, ""
         if not path:
             return
         while True:
-            page = await self._ask("GET", f"{path}?limit={PAGE}{after}")
+            page = await self._ask("GET", f"{path}?limit={PAGE}{after}", api_key=api_key)
             for payment in page["data"]:
                 yield payment
             if not page["has_more"]:
@@ -91,11 +96,17 @@ class Provider:
             after = f"&after={page['data'][-1]['id']}"
 
     async def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, refused_is_fine: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        refused_is_fine: bool = False,
+        api_key: str = "",
     ) -> dict[str, Any]:
         if self._session is None:
             raise RuntimeError("the provider is not open")
-        headers = {"Authorization": f"Bearer {self.tortured.api_key}"}
+        headers = {"Authorization": f"Bearer {api_key or self.tortured.api_key}"}
         async with self._session.request(method, self._url + path, json=body, headers=headers) as answer:
             if answer.status >= 400 and not refused_is_fine:
                 raise RuntimeError(f"{method} {path}: {answer.status} {await answer.text()}")

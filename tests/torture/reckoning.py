@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.domain.routes import AttemptOutcome
 from obol.v1.payment_pb2 import CommandState
+from store.routes import route_from
 from tests.torture.database import Database
 from tests.torture.intents import Intent, Journal
 from tests.torture.processes import KILLED, TERMINATED, Process
@@ -43,6 +45,17 @@ async def read_commands(database: Database) -> dict[tuple[str, str], CommandRow]
         operations = (*(known.operation_ids if known else ()), operation_id)
         grouped[rpc, key] = CommandRow(command_id, state, operations)
     return grouped
+
+
+async def read_routes(database: Database) -> Counter[str]:
+    """Payments that a rule sent somewhere, and how often one left an account, by why it did."""
+    counted: Counter[str] = Counter()
+    for (document,) in await database.rows("SELECT route FROM payments WHERE route IS NOT NULL"):
+        route = route_from(document)
+        if route is not None and route.rule:
+            counted["payments"] += 1
+            counted.update(str(each.outcome) for each in route.attempts if each.outcome is not AttemptOutcome.CHOSEN)
+    return counted
 
 
 def judge_intents(

@@ -69,6 +69,7 @@ class Relay:
         self._upstream_port = upstream_port
         self._traps: list[Trap] = []
         self._server: asyncio.Server | None = None
+        self._connected_now: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
         """Begin to listen."""
@@ -78,6 +79,16 @@ class Relay:
         """Listen no more."""
         if self._server is not None:
             self._server.close()
+            self._server = None
+
+    async def shut(self, shut: bool) -> None:
+        """Refuse every connection and reset those that there are, or listen again."""
+        if not shut and self._server is None:
+            await self.open()
+        elif shut:
+            self.close()
+            for writer in tuple(self._connected_now):
+                _reset(writer)
 
     def set(self, trap: Trap) -> None:
         """Lay a trap."""
@@ -102,6 +113,7 @@ class Relay:
             _reset(writer)
             return
         exchange = _Exchange(self)
+        self._connected_now.add(writer)
         ways = (
             asyncio.create_task(exchange.pass_requests(reader, onward)),
             asyncio.create_task(exchange.pass_answers(there, writer)),
@@ -111,6 +123,7 @@ class Relay:
             if ended == {ways[0]}:
                 exchange.hung_up()
         finally:
+            self._connected_now.discard(writer)
             for way in ways:
                 way.cancel()
             broken = any(isinstance(end, OSError) for end in await asyncio.gather(*ways, return_exceptions=True))

@@ -31,6 +31,7 @@ from tests.torture.reckoning import (
     judge_records,
     judge_watching,
     read_commands,
+    read_routes,
 )
 from tests.torture.restarts import judge_restarts, restart_every
 from tests.torture.site import Site
@@ -104,7 +105,7 @@ async def torture(plan: Plan, directory: Path) -> Outcome:
     database: Database = (
         PostgresqlDatabase() if plan.store == "postgresql" else SqliteFile(directory / "data" / "obol.db")
     )
-    async with Nursery() as nursery:
+    async with Nursery(plan.provider) as nursery:
         site = Site(
             directory,
             nursery,
@@ -178,7 +179,7 @@ class _Run:
 
     async def _faulty(self, billing: Billing) -> None:
         began = time.monotonic()
-        weather = Weather(self._provider, self._database, self._plan.seed)
+        weather = Weather(self._provider, self._database, self._site.shut_other, self._plan.seed)
         clients = [
             asyncio.create_task(billing.client(number, CLIENT_PAUSE_S), name=f"client {number}")
             for number in range(CLIENTS)
@@ -227,6 +228,7 @@ class _Run:
         healed_s = time.monotonic()
         outcome = self._outcome
         outcome.faults = await self._provider.injected()
+        await self._provider.end_pending()
         convergence = await converge(self._database, healed_s)
         if self._plan.redeliver:
             await self._provider.redeliver()
@@ -284,8 +286,12 @@ class _Run:
         found.extend(await judge_fence(self._database))
         found.extend(await judge_moments(self._database, read_effects(site.effect_log)))
         found.extend(watcher.defects)
-        found.extend(judge_records([payment async for payment in self._provider.payments()]))
+        for key in filter(None, (site.tortured.api_key, site.tortured.other_key)):
+            # Each account by itself: one that declined a payment keeps its record of it when it goes on to the other.
+            found.extend(judge_records([payment async for payment in self._provider.payments(key)]))
         found.extend(await judge_watching(self._database, watcher.seen, consumer.handled, CONSUMER))
+        if site.tortured.other:
+            outcome.notes.append(f"routed by a rule: {_counted(await read_routes(self._database))}")
         relay = site.callbacks
         found.extend(await judge_inbox(self._database, relay.acknowledged, relay.forged, relay.forged_accepted))
         outcome.notes += [

@@ -67,6 +67,24 @@ failures_max = 8
 open_s = 0.5
 {section}
 """
+_OTHER = """\
+
+[providers.{other}]
+provider = "{provider}"
+base_url = "http://{host}:{sandbox}"
+failures_max = 8
+open_s = 0.5
+{section}
+
+[[routing.rules]]
+name = "shared"
+payer_countries = ["{country}"]
+accounts = ["{other}", "{account}"]
+failover_on = ["not_sent", "soft_decline"]
+"""
+OTHER = "acct_other"
+ROUTED_COUNTRY = "AT"
+"""Payers from here are for a rule: first to the other account, then to the main one."""
 
 
 class Site:
@@ -92,22 +110,27 @@ class Site:
         # SQLite makes its own, and so is that tried as well.
         shared = {"OBOL_DATABASE__URL": database_url, "OBOL_SECRETS__SEALING_KEYS": json.dumps([key])}
         self._own = shared if database_url else {}
-        ports = free_ports(2 * gateways + sidecars + 2)
+        ports = free_ports(3 * gateways + sidecars + 2)
         self.sandbox_port, callbacks_port = ports[:2]
         self._gateway_ports, rest = ports[2 : 2 + gateways], ports[2 + gateways :]
-        relay_ports, self._sidecar_ports = rest[:gateways], rest[gateways:]
+        relay_ports, other_ports = rest[:gateways], rest[gateways : 2 * gateways]
+        self._sidecar_ports = rest[2 * gateways :]
         self.relays = [Relay(port, self.sandbox_port) for port in relay_ports]
+        self.others = [Relay(port, self.sandbox_port) for port in other_ports] if tortured.other else []
         self.callbacks = CallbackRelay(callbacks_port, self._sidecar_ports, seed, tortured)
         self.targets = [f"{HOST}:{port}" for port in self._gateway_ports]
         self.target = f"ipv4:{','.join(self.targets)}"
-        self.sandbox = self._process("provider", "imitation", tortured.name, *self._sandbox_arguments(callbacks_port))
+        self.sandbox = self._process("provider", "imitation", *self._sandbox_arguments(callbacks_port))
         self.gateways = [
-            self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port)
-            for number, (port, relay_port) in enumerate(zip(self._gateway_ports, relay_ports, strict=True))
+            self._process(f"gateway-{number}", "serve", grpc=port, provider=relay_port, other=other_port)
+            for number, (port, relay_port, other_port) in enumerate(
+                zip(self._gateway_ports, relay_ports, other_ports, strict=True)
+            )
         ]
-        self.witness = Witness()
-        for gateway, relay in zip(self.gateways, self.relays, strict=True):
-            relay.told = _Overheard(self.witness, gateway)
+        self.witness = Witness(tortured.key_header, tortured.unkeyed)
+        for relays in filter(None, (self.relays, self.others)):
+            for gateway, relay in zip(self.gateways, relays, strict=True):
+                relay.told = _Overheard(self.witness, gateway)
         self.sidecars = [
             self._process(f"sidecar-{number}", "webhooks", webhooks=port)
             for number, port in enumerate(self._sidecar_ports)
@@ -137,16 +160,11 @@ class Site:
     async def open(self) -> None:
         """Start everything and wait until it serves."""
         (self.data / self.tortured.name).mkdir(parents=True)
-        config = _CONFIG.format(
-            data=json.dumps(str(self.data)),
-            account=ACCOUNT,
-            host=HOST,
-            sandbox=self.sandbox_port,
-            provider=self.tortured.name,
-            section=self.tortured.section,
-        )
+        config = self._told(_CONFIG, self.tortured.section, data=json.dumps(str(self.data)))
+        if self.tortured.other:
+            config += self._told(_OTHER, self.tortured.other, other=OTHER, country=ROUTED_COUNTRY)
         (self.directory / "obol.toml").write_text(config)
-        await asyncio.gather(*(relay.open() for relay in self.relays), self.callbacks.open())
+        await asyncio.gather(*(relay.open() for relay in (*self.relays, *self.others)), self.callbacks.open())
         for process in self.processes:
             await process.start()
         await self.settled()
@@ -155,10 +173,14 @@ class Site:
         """End everything; the names of those that had to be killed."""
         slow = [p.name for p in (*self.sidecars, *self.gateways) if p.alive and not await p.stop(10.0)]
         await self.sandbox.stop(10.0)
-        for relay in self.relays:
+        for relay in (*self.relays, *self.others):
             relay.close()
         await self.callbacks.close()
         return slow
+
+    async def shut_other(self, shut: bool) -> None:
+        """Let the other account refuse every connection, or take them again."""
+        await asyncio.gather(*(relay.shut(shut) for relay in self.others))
 
     async def settled(self) -> None:
         """Wait until all of it serves, starting again what has ended meanwhile. Raises TimeoutError."""
@@ -191,7 +213,20 @@ class Site:
         # One that refuses what is too much would hide that we asked for it.
         return [*told, "--trusting"]
 
-    def _process(self, name: str, *arguments: str, grpc: int = 0, provider: int = 0, webhooks: int = 0) -> Process:
+    def _told(self, template: str, section: str, **values: str) -> str:
+        url, books = f"http://{HOST}:{self.sandbox_port}", self.data / self.tortured.name
+        return template.format(
+            account=ACCOUNT,
+            host=HOST,
+            sandbox=self.sandbox_port,
+            provider=self.tortured.name,
+            section=section.format(url=url, books=books),
+            **values,
+        )
+
+    def _process(
+        self, name: str, *arguments: str, grpc: int = 0, provider: int = 0, other: int = 0, webhooks: int = 0
+    ) -> Process:
         inherited = {key: value for key, value in os.environ.items() if not key.upper().startswith("OBOL_")}
         ports = {
             "OBOL_GRPC__PORT": grpc,
@@ -200,9 +235,12 @@ class Site:
         own = {key: str(port) for key, port in ports.items() if port}
         if provider:
             own["OBOL_PROVIDERS__ACCT_MAIN__BASE_URL"] = f"http://{HOST}:{provider}"
+        if other and self.tortured.other:
+            own["OBOL_PROVIDERS__ACCT_OTHER__BASE_URL"] = f"http://{HOST}:{other}"
         if name.startswith("sidecar"):
             own["OBOL_WEBHOOKS__GATEWAY"] = self.target
-        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS, **self._own, **own}
+        told = {"OBOL_CONFIG": str(self.directory / "obol.toml"), FLIGHT: str(FLIGHT_S), **SETTINGS}
+        told |= {**self.tortured.settings, **self._own, **own}
         told[STALL] = str(self.directory / f"{name}.stall")
         return Process(self._nursery, name, arguments, {**inherited, **told}, self.directory / f"{name}.log")
 

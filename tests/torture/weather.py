@@ -4,23 +4,28 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from simulators.faults import FAULTS
 from tests.torture.database import Database
 from tests.torture.provider import Provider
 
 CALM_SHARE = 0.25
+SHUT_SHARE = 0.3
 RARE = {"huge_body": 0.01, "slow_drip": 0.05}
 
 
 class Weather:
     """Changes every few seconds, by seed, until `stop`."""
 
-    def __init__(self, provider: Provider, database: Database, seed: int) -> None:
+    def __init__(
+        self, provider: Provider, database: Database, shut_other: Callable[[bool], Awaitable[None]], seed: int
+    ) -> None:
         self._over = asyncio.Event()
         self.kinds: Counter[str] = Counter()
         self._provider = provider
         self._database = database
+        self._shut_other = shut_other
         self._random = random.Random(f"{seed}/weather")
 
     def stop(self) -> None:
@@ -35,6 +40,7 @@ class Weather:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(ends):
                     await self._over.wait()
+        await self._shut_other(False)
         await self._provider.heal()
         await self._provider.deliver(duplicates=0, reorder=False, delay_ms=0, seed=0)
 
@@ -57,5 +63,8 @@ class Weather:
             delay_ms=chance.choice((0, 0, 50, 400)),
             seed=seed,
         )
+        await self._shut_other(chance.random() < SHUT_SHARE)
+        if chance.random() < 0.4:
+            await self._provider.end_pending(fails=chance.random() < 0.3)
         if chance.random() < 0.4 and (happened := await self._database.suffer(chance)):
             self.kinds[happened] += 1

@@ -19,7 +19,6 @@ from typing import Any
 
 from tests.torture.database import Database
 
-KEY_HEADER = b"\nidempotency-key:"
 LATE_S = 1.0
 """The relay may be slow to look, as everything is on a full machine."""
 EARLY_S = 0.05
@@ -73,23 +72,28 @@ class GivenUp:
 
 @dataclass
 class Witness:
-    """What the relays saw."""
+    """What the relays saw. A write has its key in the header `key_header`, but for those that begin as in `unkeyed`."""
 
+    key_header: str
+    unkeyed: tuple[str, ...] = ()
     sends: list[Send] = field(default_factory=list)
     given_up: list[GivenUp] = field(default_factory=list)
 
     def saw(self, gateway: str, request: str, head: bytes) -> None:
         """A request begins to leave `gateway`."""
-        if not request.startswith("GET"):
-            key = head.lower().partition(KEY_HEADER)[2].partition(b"\r\n")[0].strip()
+        if self._writes(request):
+            key = head.lower().partition(f"\n{self.key_header}:".encode())[2].partition(b"\r\n")[0].strip()
             place = head.lower().find(key) if key else 0
             told = head[place : place + len(key)].decode("latin-1")
             self.sends.append(Send(gateway, request, told, time.time_ns() // 1_000))
 
     def saw_given_up(self, gateway: str, request: str, age_s: float) -> None:
         """`gateway`, which is alive, waits no longer for the answer to a request."""
-        if not request.startswith("GET") and age_s < GIVEN_UP_S_MAX:
+        if self._writes(request) and age_s < GIVEN_UP_S_MAX:
             self.given_up.append(GivenUp(gateway, request, age_s))
+
+    def _writes(self, request: str) -> bool:
+        return not request.startswith(("GET", *self.unkeyed))
 
 
 async def judge_sends(witness: Witness, database: Database) -> Iterator[str]:

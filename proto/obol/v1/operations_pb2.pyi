@@ -367,7 +367,8 @@ class ProviderAccount(_message.Message):
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it can do, sorted: CAPTURE, CAPTURE_PARTIAL, CAPTURE_MULTIPLE, CANCEL, REFUND, REFUND_PARTIAL, CALLBACKS,
-        EVENT_LIST, PAYMENT_LIST; CONSISTENT_ABSENCE where its lookup cannot miss an earlier write.
+        EVENT_LIST, PAYMENT_LIST; COMPLETE where the gateway itself carries a payment out once its payer has approved;
+        CONSISTENT_ABSENCE where its lookup cannot miss an earlier write.
         """
 
     @_builtins.property

@@ -60,6 +60,30 @@ async def test_a_required_action_is_no_success_and_no_failure(rig: Rig) -> None:
     assert len(await rig.effects_of(reference)) == 1
 
 
+async def test_what_the_payer_approved_is_completed_once(rig: Rig) -> None:
+    """Where the provider leaves the last step to us: sent again under its key it is the same one, with one effect."""
+    completes, method = rig.completes, offered(rig.driver.methods.requires_action, "requires an action")
+    reference, snapshot = await rig.created(payment_method=method)
+    await rig.driver.payer_answers(snapshot, approves=True)
+    payment = rig.payment(snapshot)
+    prepared = completes.prepare_complete(rig.reference(payment.payment_id), payment)
+    first, again = [answered(await rig.execute(prepared)).snapshot for _ in range(2)]
+    assert first.facts == again.facts
+    assert rig.payment(first).state is PaymentState.CAPTURED
+    assert len(await rig.effects_of(reference)) == len(await rig.driver.effects()) == 1
+
+
+async def test_what_the_payer_did_not_approve_is_not_completed(rig: Rig) -> None:
+    """Asked too early the provider refuses, and the payer can still approve."""
+    completes, method = rig.completes, offered(rig.driver.methods.requires_action, "requires an action")
+    _, snapshot = await rig.created(payment_method=method)
+    payment = rig.payment(snapshot)
+    outcome = await rig.execute(completes.prepare_complete(rig.reference(payment.payment_id), payment))
+    assert not isinstance(outcome, Answered)
+    assert await rig.driver.effects() == []
+    assert (await rig.fetched(payment)).state is PaymentState.REQUIRES_ACTION
+
+
 async def test_a_payer_who_refuses_fails_the_attempt(rig: Rig) -> None:
     """Refused by the payer: FAILED with a reason, and the object stays open."""
     method = offered(rig.driver.methods.requires_action, "requires an action")

@@ -84,7 +84,7 @@ class Estate:
         self.front = self._envoy("front", "front", own[4], gateways)
         # A test does not wait for fifteen seconds of a body that drips in.
         self.edge = self._envoy("edge", "edge", own[5], sidecars, changed={"request_timeout": "1s"})
-        self.sandbox = self._process("sandbox", "imitation", "sandbox", *self._sandbox_arguments())
+        self.sandbox = self._process("sandbox", "imitation", *self._sandbox_arguments())
         self.gateways = [
             self._process(
                 *(f"gateway-{n}", "serve"),

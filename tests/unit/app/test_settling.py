@@ -54,6 +54,26 @@ class TestCommands:
         assert desk.command(desk.create).state is CommandState.SUCCEEDED
         assert len(desk.said(O.COMMAND_CONCLUDED)) == 1
 
+    def test_an_answer_that_cannot_be_read_whole_still_names_its_object(self) -> None:
+        """Nothing of it is believed but the id: by that alone does a provider without a search show it again."""
+        desk = Desk()
+        books = Books(desk.payment)
+        books.execute(desk.create)
+        desk.answered(desk.create, Answered(replace(books.snapshot(), unmapped=("status=quantum",))))
+        assert desk.state() is P.UNKNOWN
+        assert desk.payment.facts == Facts()
+        assert desk.payment.provider_payment_id == desk.operation(desk.create).provider_payment_id == books.object_id
+
+    def test_an_answer_about_another_payment_names_nothing(self) -> None:
+        """Its id is somebody else's, whatever else it says."""
+        desk = Desk()
+        books = Books(desk.payment)
+        books.execute(desk.create)
+        strange = replace(books.snapshot(), payment_id="pay_another", unmapped=("status=quantum",))
+        desk.answered(desk.create, Answered(strange))
+        assert desk.state() is P.UNKNOWN
+        assert desk.payment.provider_payment_id is desk.operation(desk.create).provider_payment_id is None
+
     def test_unknown_does_not_become_failed_by_looking(self) -> None:
         """A look that finds nothing yet, however often, leaves UNKNOWN (Hyperswitch #2380)."""
         desk = Desk()

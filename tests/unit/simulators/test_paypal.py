@@ -161,6 +161,43 @@ async def test_what_paypal_refuses_is_refused(tmp_path: Path) -> None:
         assert [each["kind"] for each in await client.effects()] == ["capture", "refund", "authorization", "void"]
 
 
+async def test_a_trusting_imitation_gives_back_more_than_it_took(tmp_path: Path) -> None:
+    """It compares no refund with what is left: whoever asks for 6 of 10 twice gets 12, and 11 at once are refused."""
+    async with imitation(tmp_path, trusting=True) as client:
+        _, order = await client.post(ORDERS, asked(), "r1")
+        capture = f"/v2/payments/captures/{order['purchase_units'][0]['payments']['captures'][0]['id']}/refund"
+        for number, value in enumerate(("6.00", "6.00", "10.00")):
+            amount = {"amount": {"currency_code": "USD", "value": value}}
+            assert (await client.post(capture, amount, f"f{number}"))[0] == 201
+        status, told = await client.post(capture, {"amount": {"currency_code": "USD", "value": "11.00"}}, "f9")
+        assert (status, told["details"][0]["issue"]) == (422, "REFUND_AMOUNT_EXCEEDED")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_whatever_pends_comes_to_its_end(tmp_path: Path, fails: bool) -> None:
+    """A hold, a capture and a refund: an effect each where they come through, and no second end."""
+    async with imitation(tmp_path) as client:
+        orders = [
+            (await client.post(ORDERS, told, told["purchase_units"][0]["invoice_id"]))[1]["id"]
+            for told in (
+                asked("op_1", vault_id="wallet_pending", intent="AUTHORIZE"),
+                asked("op_2", vault_id="wallet_pending"),
+                asked("op_3", vault_id="wallet_refund_pending"),
+            )
+        ]
+        paid = (await client.get(f"{ORDERS}/{orders[2]}"))[1]["purchase_units"][0]["payments"]["captures"][0]["id"]
+        await client.post(f"/v2/payments/captures/{paid}/refund", {"invoice_id": "op_4"}, "f")
+        for ended in (3, 0):
+            assert await client.post("/control/pending", {"fails": fails}) == (200, {"ended": ended})
+        parts = [(await client.get(f"{ORDERS}/{each}"))[1]["purchase_units"][0]["payments"] for each in orders]
+        (hold,), (capture,), (refund,) = parts[0]["authorizations"], parts[1]["captures"], parts[2]["refunds"]
+        wanted = ("DENIED", "DECLINED", "FAILED") if fails else ("CREATED", "COMPLETED", "COMPLETED")
+        assert (hold["status"], capture["status"], refund["status"]) == wanted
+        booked = [(each["kind"], each["operation"]) for each in await client.effects()]
+        later = [] if fails else [("authorization", "op_1"), ("capture", "op_2"), ("refund", "op_4")]
+        assert booked == [("capture", "op_3"), *later]
+
+
 async def test_an_order_that_nobody_approves_is_gone(tmp_path: Path) -> None:
     """404 after its time, to reads and to captures; a paid one stays."""
     clock = Clock()

@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -172,6 +173,26 @@ async def test_money_adds_up(asking: Asking) -> None:
     assert [each[0] for each in refunds] == [200, 400]
     assert refunds[1][1]["error"]["code"] == "amount_too_large"
     assert await asking.effects() == [("authorization", 1000), ("capture", 600), ("refund", 400)]
+
+
+async def test_a_bank_account_holds_no_money(asking: Asking) -> None:
+    """A debit is taken or not: with manual capture it is refused, and nothing moves."""
+    fields = {"payment_method": "pm_usBankAccount_success", "confirm": "true", "capture_method": "manual"}
+    status, told, _ = await asking.post("payment_intents", amount="1000", currency="usd", **fields, **NEVER_AWAY)
+    assert (status, told["error"]["code"]) == (400, "payment_intent_incompatible_payment_method")
+    assert await asking.effects() == []
+
+
+async def test_a_trusting_imitation_gives_back_more_than_it_took(opened: Opened) -> None:
+    """It compares no refund with what is left: whoever asks for 600 of 1000 twice gets 1200, and 1001 are refused."""
+    async with opened(terms=replace(BY_CONTROL, trusting=True)) as asking:
+        paid = (await asking.paid())["id"]
+        refunds = [
+            await asking.post("refunds", payment_intent=paid, amount=amount) for amount in ("600", "600", "1001")
+        ]
+        assert [each[0] for each in refunds] == [200, 200, 400]
+        assert refunds[2][1]["error"]["code"] == "amount_too_large"
+        assert await asking.effects() == [("capture", 1000), ("refund", 600), ("refund", 600)]
 
 
 async def test_a_capture_in_parts_needs_to_be_asked_for(asking: Asking) -> None:
