@@ -42,7 +42,7 @@ from gateway.app.requests import (
     check_id,
     request_hash,
 )
-from gateway.app.restored import RESTORED, refusal_after_restore
+from gateway.app.restored import RESTORED, refusal_after_restore, refusal_told
 from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
@@ -314,7 +314,7 @@ class Commands:
         """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal."""
         try:
             if outcome is not ClaimOutcome.UNREAD_SINCE_RESTORE:
-                raise refusal_after_restore(planned, outcome)
+                raise await refusal_told(self._store, planned, outcome)
             await self._reading.catch_up(wish.caller, planned.command.payment_id)
         except ObolError as refusal:
             self._telemetry.refusal(wish.rpc, refusal.reason)

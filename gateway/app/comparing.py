@@ -273,6 +273,16 @@ def _may_hold_money(facts: Facts) -> bool:
     return taken or any(view.closure is Closure.OPEN for view in facts.objects)
 
 
+def still_stands(facts: Facts) -> bool:
+    """Whether an object holds money that was not given back for certain, or can still take some."""
+    sums = derive_sums(facts)
+    taken_minor = sums.captured_minor + sums.capture_pending_minor
+    kept = taken_minor > sums.refunded_minor - sums.refund_pending_minor
+    # An object that was paid once stays open at some providers, and takes nothing more.
+    payable = sums.captured_minor == 0 and any(view.closure is Closure.OPEN for view in facts.objects)
+    return kept or payable or sums.authorized_open_minor > taken_minor
+
+
 def _named(movement: Movement) -> str:
     return f"{movement.kind.lower()} {movement.provider_movement_id}"
 
