@@ -181,7 +181,7 @@ class DurableOversight:
             lambda connection: lost.lost_by(connection, tenant_id, operation_id, order_reference)
         )
 
-    async def lost_steps(self, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, str]:
+    async def lost_steps(self, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
         return await self._database.read(lambda connection: lost.lost_steps(connection, tenant_id, operation_ids))
 
     async def propose_lost(self, proposal: LostProposal, audit: AuditRecord) -> LostProposal:

@@ -59,13 +59,13 @@ def lost_by(connection: Connection, tenant_id: str, operation_id: str, order_ref
     return None if found is None else _payment(connection, tenant_id, found)
 
 
-def lost_steps(connection: Connection, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, str]:
-    """Operation to account."""
+def lost_steps(connection: Connection, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    """Operation to (account, object)."""
     lost = lost_operations.c
-    query = select(lost.operation_id, lost.account_id).where(
+    query = select(lost.operation_id, lost.account_id, lost.provider_payment_id).where(
         lost.tenant_id == tenant_id, lost.operation_id.in_(operation_ids)
     )
-    return {row.operation_id: row.account_id for row in connection.execute(query)}
+    return {row.operation_id: (row.account_id, row.provider_payment_id) for row in connection.execute(query)}
 
 
 def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:

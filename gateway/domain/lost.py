@@ -86,8 +86,8 @@ class LostStore(Protocol):
         """The lost payment that stands in a command's way: by its operation, else by its unique order."""
         ...
 
-    async def lost_steps(self, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, str]:
-        """Those of the operations that were lost, each with the account that shows it."""
+    async def lost_steps(self, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+        """Those of the operations that were lost, each with the account that shows it, and the object's id there."""
         ...
 
     async def propose_lost(self, proposal: LostProposal, audit: AuditRecord) -> LostProposal:

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.domain.commands import CommandKind
 from gateway.domain.errors import Internal
 from gateway.domain.lost import PROPOSAL_AGE_S_MAX, LostOutcome
 from gateway.domain.storage import ClaimOutcome, Store
 from tests.store import making
-from tests.store.acting import lost, said_by, said_of
+from tests.store.acting import captured, lost, said_by, said_of
 
 STANDS, UNDONE = LostOutcome.STANDS, LostOutcome.UNDONE
 
@@ -87,3 +88,13 @@ async def test_lost_payments_are_listed_page_by_page(store: Store) -> None:
             after = (page[-1].tenant_id, page[-1].payment_id)
         assert seen == wanted
     assert not await store.list_lost("another", after=("", ""), limit=9, with_settled=True)
+
+
+async def test_a_further_command_of_a_payment_that_was_lost_is_refused(store: Store) -> None:
+    """A refund that the provider's books show is not claimed again on the payment that the backup knows."""
+    payment = await captured(store)
+    (operation_id,) = (await lost(store, payment.payment_id)).operation_ids
+    refund = making.claim_on(payment, CommandKind.REFUND, amount_minor=1)
+    again = replace(refund, operation=replace(refund.operation, operation_id=operation_id))
+    assert (await store.claim(again)).outcome is ClaimOutcome.LOST_IN_RESTORE
+    assert (await store.claim(refund)).outcome is ClaimOutcome.CLAIMED
