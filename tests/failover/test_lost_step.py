@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -39,6 +40,7 @@ from tests.integration.restoring import LONG_AGO, Place
 from tests.store.acting import said_of
 from tests.store.looking import rows
 
+Done = TypeVar("Done")
 DECLINED = wish("card_declined_at_main")
 
 
@@ -99,12 +101,12 @@ async def lost_step(folder: Path, engine: str, method: str = "card_declined_at_m
         await runtime.drain(5)
 
 
-async def swapped(scene: Scene, folder: Path, work: Callable[[Place], object]) -> Callable[[], None]:
+async def swapped(scene: Scene, folder: Path, work: Callable[[Place], Done]) -> Done:
     """Do it while nobody has the database open."""
     await scene.store.close()
     done = work(Place(scene.url, folder))
     scene.store = await open_store(scene.url)
-    return done  # type: ignore[return-value]
+    return done
 
 
 def us(time: datetime) -> int:
