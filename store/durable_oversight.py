@@ -87,6 +87,9 @@ class DurableOversight:
             )
         )
 
+    async def seen_before(self, job: Reconciliation, provider_payment_ids: Sequence[str]) -> Collection[str]:
+        return await self._database.read(lambda connection: windows.seen_before(connection, job, provider_payment_ids))
+
     async def get_payments(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Payment]:
         return await self._database.read(lambda connection: windows.get_payments(connection, keys))
 
