@@ -154,7 +154,7 @@ def _sqlite_scan(detail: str) -> Iterator[str]:
 
 
 async def _observations(gateway: Composed) -> None:
-    last = await gateway.store.last_sequence()
+    last = (await gateway.store.log_end()).last_sequence
     await gateway.store.read_observations(requests.TENANT, after_sequence=max(0, last - PAGE), limit=PAGE)
 
 

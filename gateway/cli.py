@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from gateway import cli_operations
+from gateway.cli_lost import lost_app
 from gateway.cli_reconcile import reconcile_command
 from gateway.cli_restore import restore_command
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the settings.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
 cli_operations.register(app)
+app.add_typer(lost_app, name="lost")
 app.command("reconcile")(reconcile_command)
 app.command("restore")(restore_command)
 

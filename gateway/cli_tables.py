@@ -116,10 +116,25 @@ def _account(account: ops.ProviderAccount) -> tuple[str, ...]:
     return (account.account_id, account.provider, health, mode, f"{len(account.currencies)} currencies", able)
 
 
+def _lost(payment: ops.LostPayment) -> tuple[str, ...]:
+    where = "\n".join(f"{each.account_id} {each.provider_payment_id}" for each in payment.objects)
+    if payment.HasField("settlement"):
+        said = payment.settlement
+        told = f"{_outcome(said.proposal)}, by {said.proposal.actor} and {said.actor}: {said.proposal.reason}"
+    elif payment.HasField("proposal"):
+        proposal = payment.proposal
+        told = f"{proposal.actor} proposes {_outcome(proposal)}: {proposal.reason} [{proposal.proposal_id}]"
+    else:
+        told = "not settled"
+    found, operations = payment.found_time.ToJsonString(), "\n".join(payment.operation_ids)
+    return (found, payment.tenant_id, payment.payment_id, payment.order_reference, where, operations, told)
+
+
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
     "items": (("age", "what", "tenant", "command, payment", "amount", "account", "seen"), _item),
     "callbacks": (("received", "state", "account", "event", "callback", "payment", "note"), _callback),
     "records": (("time", "actor", "action", "tenant", "about", "result"), _record),
+    "payments": (("found", "tenant", "payment", "order", "at the provider", "operations", "settled"), _lost),
     "accounts": (("account", "provider", "breaker", "mode", "takes", "can do"), _account),
 }
 
@@ -137,6 +152,21 @@ def _print_resolution(console: Console, response: ops.ResolveCommandResponse, *,
     console.print(shown("another operator approves it with"))
     approving = f"--tenant {tenant} {flag} --approve {proposal.proposal_id} --reason ..."
     console.print(shown(f"  obol resolve {command.command_id} {approving}"))
+
+
+def _print_lost(console: Console, response: ops.SettleLostPaymentResponse) -> None:
+    payment = response.payment
+    if payment.HasField("settlement") and not payment.HasField("proposal"):
+        said = payment.settlement
+        text = f"lost payment {payment.payment_id} is {_outcome(said.proposal)}, as {said.proposal.actor} proposed"
+        console.print(shown(f"{text} and {said.actor} approved; nothing was sent"))
+        return
+    proposal = payment.proposal
+    console.print(shown(f"{proposal.actor} proposes {_outcome(proposal)}: {proposal.reason}"))
+    console.print(shown(f"the provider shows {proposal.shown}"))
+    console.print(shown("another operator approves it with"))
+    approving = f"--tenant {payment.tenant_id} --{_outcome(proposal).lower()} --approve {proposal.proposal_id}"
+    console.print(shown(f"  obol lost settle {payment.payment_id} {approving} --reason ..."))
 
 
 def _print_replay(console: Console, response: ops.ReplayCallbackResponse, *, dry_run: bool) -> None:
@@ -187,6 +217,7 @@ def _print_timeline(console: Console, response: ops.ExplainPaymentResponse, *, d
 
 _ANSWERS: dict[str, Callable[..., None]] = {
     "resolution": _print_resolution,
+    "lost": _print_lost,
     "replay": _print_replay,
     "timeline": _print_timeline,
     "mode": _print_mode,
@@ -213,6 +244,10 @@ def _money(amount: Any) -> str:
 def _resolution(proposal: ops.Proposal) -> str:
     result = f" as {proposal.provider_result_id}" if proposal.provider_result_id else ""
     return ops.Resolution.Name(proposal.resolution).removeprefix("RESOLUTION_") + result
+
+
+def _outcome(proposal: ops.LostProposal) -> str:
+    return ops.LostOutcome.Name(proposal.outcome).removeprefix("LOST_OUTCOME_")
 
 
 def _age(seconds: int) -> str:

@@ -2,12 +2,14 @@
 
 A setting `grpc.port` is `OBOL_GRPC__PORT` in the environment, and `port` under `[grpc]` in the file, which is the one
 named by `--config` or `OBOL_CONFIG`, else `obol.toml` in the working directory where there is one. A name that is no
-setting is an error, in either place; an error names the setting, where it came from, and how to mend it.
+setting is an error, in either place (`gateway.config_unknown` has the exception); an error names the setting, where it
+came from, and how to mend it.
 """
 
 import os
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +24,6 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -40,6 +41,15 @@ from gateway.config_sections import (
     ProviderSection,
     SecretsSection,
     WebhooksSection,
+)
+from gateway.config_unknown import (
+    UNKNOWN_ENV,
+    EnvironmentWithout,
+    Location,
+    no_such_setting,
+    passes_over,
+    unknown_in,
+    without,
 )
 from gateway.domain.routing import RoutingRule, problems_of
 
@@ -83,7 +93,7 @@ def _known_names(section: type[EngineSettings | ReconciliationSettings | EventSe
     def check(value: object) -> object:
         unknown = sorted(set(value) - names) if isinstance(value, Mapping) else []
         if unknown:
-            raise ValueError(f"there is no setting {', '.join(unknown)}")
+            raise no_such_setting(unknown)
         return value
 
     return BeforeValidator(check)
@@ -201,6 +211,33 @@ def load_settings(config: Path | None = None, options: Mapping[str, Any] | None 
     """
     path, table = _read_file(config)
     sources = _Sources(path, table, options or {}, _variables(os.environ))
+    try:
+        passed_over = list(_unknown_variables(sources)) if passes_over() else None
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+    if passed_over is None:
+        return _load(sources, ())
+    try:
+        settings = _load(sources, (), strict=False)
+    except _Unknown as found:
+        passed_over += found.problems
+        settings = _load(sources, found.places, strict=False)
+    for line in passed_over:
+        print(f"obol: passed over: {line}", file=sys.stderr, flush=True)  # noqa: T201 - before there is a log
+    return settings
+
+
+class _Unknown(Exception):
+    """Names that are no setting, by their places."""
+
+    def __init__(self, places: Sequence[Location], problems: list[str]) -> None:
+        super().__init__(*problems)
+        self.places = places
+        self.problems = problems
+
+
+def _load(sources: _Sources, unknown: Collection[Location], *, strict: bool = True) -> Settings:
+    """Not strict: raises _Unknown where names that are no setting stand beside `unknown`."""
 
     class FromSources(Settings):
         @classmethod
@@ -212,16 +249,23 @@ def load_settings(config: Path | None = None, options: Mapping[str, Any] | None 
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            environment = EnvironmentWithout(settings_cls)
+            environment.unknown = unknown
             return (
                 InitSettingsSource(settings_cls, init_kwargs=dict(sources.options)),
-                EnvSettingsSource(settings_cls),
-                InitSettingsSource(settings_cls, init_kwargs=dict(table)),
+                environment,
+                InitSettingsSource(settings_cls, init_kwargs=without(sources.table, unknown)),
             )
 
-    problems = list(_unknown_variables(sources))
+    problems = list(_unknown_variables(sources)) if strict else []
     try:
         settings = FromSources()
     except ValidationError as error:
+        places = () if strict or unknown else unknown_in(error)
+        if places:
+            names = [tuple(map(str, place)) for place in places]
+            told = [f"{'.'.join(name)} (from {sources.of(name)}): there is no such setting" for name in names]
+            raise _Unknown(places, told) from None
         problems += [
             _problem(each["loc"], message, sources)
             for each in error.errors(include_input=False)
@@ -262,7 +306,8 @@ def _read_file(config: Path | None) -> tuple[Path | None, Mapping[str, Any]]:
 
 
 def _variables(environ: Mapping[str, str]) -> Mapping[tuple[str, ...], str]:
-    names = (name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() != CONFIG_FILE_ENV)
+    own = (CONFIG_FILE_ENV, UNKNOWN_ENV)
+    names = (name for name in environ if name.upper().startswith(ENV_PREFIX) and name.upper() not in own)
     return {tuple(name[len(ENV_PREFIX) :].lower().split(ENV_NESTING)): name for name in names}
 
 

@@ -252,6 +252,7 @@ def _operations(runtime: Runtime) -> Operations:
         runtime.explaining,
         runtime.reconciliations,
         runtime.modes,
+        runtime.losses,
     )
 
 

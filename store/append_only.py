@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 APPEND_ONLY = (
     *("alarms", "approvals", "audit", "decisions", "evidence", "history", "observation_log", "observations"),
-    "proposals",
+    *("lost_proposals", "lost_settlements", "proposals"),
 )
 """The tables whose rows never change and never go."""
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy import Connection, text
 
 from gateway.domain.commands import Caller, Command, Operation
+from gateway.domain.eras import LogEnd, Turn
 from gateway.domain.modes import AccountMode
 from gateway.domain.observations import Observation
 from gateway.domain.payments import Payment, Refund
@@ -178,8 +179,13 @@ class DurableStore(DurableOversight, DurableOperating):
     async def number_observations(self) -> int:
         return await self._number()
 
-    async def last_sequence(self) -> int:
-        return await self._database.read(observing.last_sequence)
+    async def log_end(self) -> LogEnd:
+        end = await self._database.read(observing.log_end)
+        self._feed.heard_of(end)
+        return end
+
+    async def turns(self) -> Sequence[Turn]:
+        return await self._database.read(observing.turns)
 
     async def read_observations(
         self, tenant_id: str, *, after_sequence: int, limit: int, payment_id: str = ""

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import Connection
 
+from gateway.domain.commands import Caller
+from gateway.domain.lost import LostPayment, LostProposal, LostSettlement
 from gateway.domain.payments import Payment
 from gateway.domain.reconciliation import (
     Break,
@@ -16,7 +18,7 @@ from gateway.domain.reconciliation import (
     Wanted,
 )
 from gateway.domain.storage import AuditRecord
-from store import breaks, event_cursors, reconciling, restoring, windows
+from store import breaks, event_cursors, lost, reconciling, restoring, windows
 from store.database import Database
 
 
@@ -84,6 +86,9 @@ class DurableOversight:
                 connection, self._database.now(), job, after=after, limit=limit, stuck_s=stuck_s
             )
         )
+
+    async def seen_before(self, job: Reconciliation, provider_payment_ids: Sequence[str]) -> Collection[str]:
+        return await self._database.read(lambda connection: windows.seen_before(connection, job, provider_payment_ids))
 
     async def get_payments(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Payment]:
         return await self._database.read(lambda connection: windows.get_payments(connection, keys))
@@ -155,9 +160,41 @@ class DurableOversight:
         return await self._database.read(lambda connection: restoring.is_pending(connection, account_id))
 
     async def has_lost(self, tenant_id: str, payment_id: str) -> bool:
-        return await self._database.read(lambda connection: restoring.has_lost(connection, tenant_id, payment_id))
+        return await self._database.read(lambda connection: lost.has_lost(connection, tenant_id, payment_id))
 
     async def mark_read(self, tenant_id: str, payment_id: str, *, generation: int) -> None:
         await self._database.write(
             lambda connection: restoring.mark_read(connection, tenant_id, payment_id, generation=generation)
+        )
+
+    async def list_lost(
+        self, tenant_id: str, *, after: tuple[str, str], limit: int, with_settled: bool
+    ) -> Sequence[LostPayment]:
+        return await self._database.read(
+            lambda connection: lost.list_lost(
+                connection, tenant_id, after=after, limit=limit, with_settled=with_settled
+            )
+        )
+
+    async def get_lost(self, tenant_id: str, payment_id: str) -> LostPayment | None:
+        return await self._database.read(lambda connection: lost.get_lost(connection, tenant_id, payment_id))
+
+    async def lost_by(self, tenant_id: str, operation_id: str, order_reference: str) -> LostPayment | None:
+        return await self._database.read(
+            lambda connection: lost.lost_by(connection, tenant_id, operation_id, order_reference)
+        )
+
+    async def lost_steps(self, tenant_id: str, operation_ids: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+        return await self._database.read(lambda connection: lost.lost_steps(connection, tenant_id, operation_ids))
+
+    async def propose_lost(self, proposal: LostProposal, audit: AuditRecord) -> LostProposal:
+        return await self._database.write(
+            lambda connection: lost.propose_lost(connection, self._database.now(), proposal, audit)
+        )
+
+    async def settle_lost(
+        self, proposal: LostProposal, caller: Caller, reason: str, audit: AuditRecord
+    ) -> LostSettlement | None:
+        return await self._database.write(
+            lambda connection: lost.settle_lost(connection, self._database.now(), proposal, caller, reason, audit)
         )

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
+from gateway.domain.eras import Era, LogEnd
 from gateway.domain.errors import ObolError
 from store.failures import translated
 from store.sequencing import CHANNEL
@@ -31,6 +32,7 @@ class Feed:
         """`ask` reads the log's last number."""
         self._ask = ask
         self._last = 0
+        self._era = Era()
         self._risen = asyncio.Event()
         self._wanted = asyncio.Event()
         self._waiting = 0
@@ -56,6 +58,11 @@ class Feed:
             self._last = sequence
             self._risen.set()
             self._risen = asyncio.Event()
+
+    def heard_of(self, end: LogEnd) -> None:
+        """A restore under a running process takes the numbers back; what was heard of before it would wake for ever."""
+        if not end.era.is_of(self._era):
+            self._era, self._last = end.era, end.last_sequence
 
     async def wait(self, after_sequence: int, timeout_s: float) -> None:
         """Until something after `after_sequence` is there, or for `timeout_s`."""

@@ -198,6 +198,11 @@ def unique_order(claim: Claim) -> str | None:
     return terms.order_reference if terms is not None and terms.order_reference_unique else None
 
 
+def lost_by(claim: Claim) -> tuple[str, str | None]:
+    """The operation and the order by which a claim may be lost; none of a step that is taken up because it was."""
+    return ("", None) if claim.took_effect else (claim.operation.operation_id, unique_order(claim))
+
+
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:
     """Why a claim changed nothing, from the state of the command that holds its key (None: nobody does)."""
     if key_state is None or (claim.reopen and key_state == "NOT_SENT") or claim.next_step:

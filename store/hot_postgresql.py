@@ -31,10 +31,10 @@ from store.hot import (
     claim_rows,
     due_from,
     exclusive_command,
+    lost_by,
     microseconds,
     reserving,
     settled_parts,
-    unique_order,
     why_not,
 )
 from store.inbox import taken_callbacks_from
@@ -147,7 +147,7 @@ class PostgresqlHot:
                 statement = claims.claim_again(refund=refund is not None, routed=payment is not None, careful=careful)
             elif claim.next_step:
                 given += claims.OPERATION.values(rows["operation"])
-                statement = claims.claim_next_step(careful=careful)
+                statement = claims.claim_next_step(careful=careful, took_effect=claim.took_effect)
             else:
                 given += claims.OPERATION.values(rows["operation"])
                 given += claims.FURTHER.values(rows["command"])
@@ -171,13 +171,7 @@ class PostgresqlHot:
     async def _why_held(self, claim: Claim) -> ClaimOutcome:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
-        whom = (
-            operation.account_id,
-            operation.tenant_id,
-            operation.payment_id,
-            operation.operation_id,
-            unique_order(claim),
-        )
+        whom = (operation.account_id, operation.tenant_id, operation.payment_id, *lost_by(claim))
         for held, is_there in await self._database.fetch(statements.WHY_HELD, whom):
             self._is_careful = self._is_careful or is_there
             if held is not None:

@@ -29,10 +29,10 @@ from store.hot import (
     claim_rows,
     due_from,
     exclusive_command,
+    lost_by,
     microseconds,
     reserving,
     settled_parts,
-    unique_order,
     why_not,
 )
 from store.records import audit_row, callback_row
@@ -199,7 +199,8 @@ class SqliteHot:
         values["provider"] = None if moved is None else moved.provider
         values["account_id"] = None if moved is None else moved.account_id
         values["route"] = None if moved is None else route_document(moved.route)
-        touch = statements.TOUCH_PAYMENT_MOVED if claim.next_step else statements.TOUCH_PAYMENT_AGAIN
+        moving = statements.TOUCH_PAYMENT_TAKEN_UP if claim.took_effect else statements.TOUCH_PAYMENT_MOVED
+        touch = moving if claim.next_step else statements.TOUCH_PAYMENT_AGAIN
         return _value(driver.execute(touch, values))
 
     def _reopen(self, driver: sqlite3.Connection, claim: Claim, rows: dict[str, Row], operation: Row) -> int:
@@ -217,8 +218,9 @@ class SqliteHot:
     def _why_held(self, driver: sqlite3.Connection, claim: Claim) -> ClaimOutcome:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
-        names = ("account_id", "tenant_id", "payment_id", "operation_id")
-        whom = {name: getattr(operation, name) for name in names} | {"order": unique_order(claim)}
+        operation_id, order = lost_by(claim)
+        whom = {name: getattr(operation, name) for name in ("account_id", "tenant_id", "payment_id")}
+        whom |= {"operation_id": operation_id, "order": order}
         found, _ = driver.execute(statements.WHY_HELD, whom).fetchone()
         return ClaimOutcome(found) if found else ClaimOutcome.REFUSED
 

@@ -7,10 +7,22 @@ database that was never restored.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, PrimaryKeyConstraint, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
+from gateway.domain.lost import LostOutcome
 from gateway.domain.reconciliation import JobState
-from store.tables import among, metadata
+from store.tables import _known, _sound, among, metadata
 
 LIVE_JOB = among("state", (JobState.QUEUED, JobState.RUNNING))
 RUNNING_JOB = among("state", (JobState.RUNNING,))
@@ -101,6 +113,15 @@ restores = Table(
     PrimaryKeyConstraint("generation"),
 )
 
+restore_points = Table(
+    "restore_points",
+    metadata,
+    Column("generation", BigInteger, nullable=False, autoincrement=False),
+    # Up to this number the observation log is as it was before the restore.
+    *_whole("resume_sequence"),
+    PrimaryKeyConstraint("generation"),
+)
+
 cautions = Table(
     "cautions",
     metadata,
@@ -138,4 +159,33 @@ lost_operations = Table(
     *_whole("found_time_us"),
     PrimaryKeyConstraint("tenant_id", "operation_id"),
     Index("ix_lost_operations_order", "tenant_id", "order_reference"),
+    Index("ix_lost_operations_payment", "tenant_id", "payment_id"),
+)
+
+# As `proposals` and `approvals` of an UNKNOWN command: only ever added to, and nobody approves alone.
+lost_proposals = Table(
+    "lost_proposals",
+    metadata,
+    *_texts("tenant_id", "proposal_id", "payment_id", "order_reference", "outcome", "reason", "shown"),
+    *_texts("actor", "correlation_id"),
+    *_whole("proposed_time_us"),
+    PrimaryKeyConstraint("tenant_id", "proposal_id"),
+    UniqueConstraint("tenant_id", "proposal_id", "actor"),
+    _known("outcome", LostOutcome),
+    *_sound("actor <> ''", "reason <> ''"),
+    Index("ix_lost_proposals_payment", "tenant_id", "payment_id", "proposed_time_us"),
+)
+
+lost_settlements = Table(
+    "lost_settlements",
+    metadata,
+    *_texts("tenant_id", "proposal_id", "payment_id", "proposed_by", "actor", "correlation_id", "reason"),
+    *_whole("settled_time_us"),
+    PrimaryKeyConstraint("tenant_id", "proposal_id"),
+    ForeignKeyConstraint(
+        ["tenant_id", "proposal_id", "proposed_by"],
+        ["lost_proposals.tenant_id", "lost_proposals.proposal_id", "lost_proposals.actor"],
+    ),
+    *_sound("actor <> proposed_by", "actor <> ''"),
+    Index("ix_lost_settlements_payment", "tenant_id", "payment_id", "settled_time_us"),
 )

@@ -12,7 +12,7 @@ from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
-from store.sends import CAUTION, held, lost, unread
+from store.sends import CAUTION, held, lost, lost_at, unread
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
 # The first parameters of every claim: $1 lease and $2 send window in microseconds. For an existing payment also $3
@@ -135,10 +135,11 @@ def claim_existing_payment(*, refund: bool, careful: bool) -> str:
     slots = Slots.past(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation = slots.row(OPERATION.kinds)
     command = slots.row(FURTHER.kinds) | {name: f"g.{name}" for name in KEYS}
+    may_be = f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}"
+    if careful:
+        may_be += f" AND NOT {lost('p.tenant_id', operation['operation_id'], 'NULL')}"
     parts = {
-        "guard": _payment_guard(
-            f"p.command_count < {COMMANDS_PER_PAYMENT_MAX}", operation["account_id"], careful=careful
-        ),
+        "guard": _payment_guard(may_be, operation["account_id"], careful=careful),
         "command": insert_from(command, tables.commands, "guard g", suffix=f"{_NEW_COMMAND} RETURNING command_id"),
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
@@ -193,13 +194,20 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
 
 
 @lru_cache(SHAPES_MAX)
-def claim_next_step(*, careful: bool) -> str:
-    """A further step of a command that is SENDING, at the account of ROUTE: $1 to $8, OPERATION, HISTORY, ROUTE."""
+def claim_next_step(*, careful: bool, took_effect: bool) -> str:
+    """A further step of a command that is SENDING, at the account of ROUTE: $1 to $8, OPERATION, HISTORY, ROUTE.
+
+    `took_effect`: only where the step is known as lost at that account.
+    """
     slots = Slots.past(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation = slots.row(OPERATION.kinds)
-    lost_before = lost("p.tenant_id", operation["operation_id"], "p.unique_order_reference")
+    may_be = "TRUE"
+    if took_effect:
+        may_be = lost_at("p.tenant_id", operation["operation_id"], operation["account_id"])
+    elif careful:
+        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], 'p.unique_order_reference')}"
     parts = {
-        "guard": _payment_guard(f"NOT {lost_before}" if careful else "TRUE", operation["account_id"], careful=careful),
+        "guard": _payment_guard(may_be, operation["account_id"], careful=careful or took_effect),
         "command": f"""
             SELECT c.command_id FROM guard g, commands c
             WHERE c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}

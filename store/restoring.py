@@ -7,7 +7,14 @@ from sqlalchemy import ColumnElement, Connection, Select, exists, func, insert, 
 from gateway.domain.reconciliation import Reconciliation, Restore
 from store.hot import microseconds
 from store.inserting import insert_if_new
-from store.oversight_tables import cautions, lost_operations, restore_clearances, restore_reads, restores
+from store.oversight_tables import (
+    cautions,
+    restore_clearances,
+    restore_points,
+    restore_reads,
+    restores,
+)
+from store.tables import observation_log
 
 Now = ColumnElement[int]
 
@@ -24,6 +31,8 @@ def raise_generation(
     connection: Connection, now: Now, *, backup_time_us: int, stopped_time_us: int | None, actor: str, reason: str
 ) -> Restore:
     """One more restore. On PostgreSQL it waits for every claim that has looked already."""
+    # Before the lock, which every claim waits for: what is numbered in between comes after it.
+    resume_after = _resume_after(connection, backup_time_us)
     if connection.dialect.name == "postgresql":
         connection.execute(text("LOCK TABLE cautions, restores IN ACCESS EXCLUSIVE MODE"))
     insert_if_new(connection, cautions, {"kind": "RESTORE", "since_us": now})
@@ -36,6 +45,8 @@ def raise_generation(
         "reason": reason,
     }
     row = connection.execute(insert(restores).values(values).returning(restores)).mappings().one()
+    point = {"generation": row["generation"], "resume_sequence": resume_after}
+    connection.execute(insert(restore_points).values(point))
     return Restore(**row)
 
 
@@ -93,13 +104,6 @@ def is_pending(connection: Connection, account_id: str) -> bool:
     return connection.execute(_waiting(account_id).limit(1)).first() is not None
 
 
-def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
-    """Whether an operation of the payment was found at a provider, and is not known here."""
-    table = lost_operations.c
-    found = select(table.operation_id).where(table.tenant_id == tenant_id, table.payment_id == payment_id).limit(1)
-    return connection.scalar(found) is not None
-
-
 def mark_read(connection: Connection, tenant_id: str, payment_id: str, *, generation: int) -> None:
     """The payment is known as of every restore up to `generation`."""
     table = restore_reads.c
@@ -110,6 +114,20 @@ def mark_read(connection: Connection, tenant_id: str, payment_id: str, *, genera
         restores.c.generation <= generation, ~known
     )
     connection.execute(insert(restore_reads).from_select(["tenant_id", "payment_id", "generation"], unread))
+
+
+def _resume_after(connection: Connection, backup_time_us: int) -> int:
+    """The number up to which the log is the backup's.
+
+    What was numbered after the backup was taken is the restored database's own, of gateways that ran on it before the
+    restore was declared. An earlier time than the true one only lets consumers read more again.
+    """
+    log = observation_log.c
+    own = select(func.min(log.sequence)).where(log.numbered_time_us > backup_time_us)
+    first_own: int | None = connection.scalar(own)
+    if first_own is not None:
+        return first_own - 1
+    return connection.scalar(select(func.max(log.sequence))) or 0
 
 
 def _waiting(account_id: str) -> Select[int]:

@@ -36,6 +36,14 @@ def lost(tenant: str, operation: str, order: str) -> str:
     )
 
 
+def lost_at(tenant: str, operation: str, account: str) -> str:
+    """The operation took effect at this very account, and what this database knew of it was lost."""
+    return (
+        f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.operation_id = {operation} "
+        f"AND l.account_id = {account})"
+    )
+
+
 def unread(payment: str) -> str:
     """The row `payment` is from before a restore, and its provider was not asked about it since."""
     return (

@@ -13,7 +13,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
 from store.hot import SETTLED_OPERATION_COLUMNS
 from store.rows import DERIVED_COLUMNS
-from store.sends import held, lost, unread, why_held
+from store.sends import held, lost, lost_at, unread, why_held
 from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -48,7 +48,8 @@ INSERT_HISTORY = named_insert(tables.history)
 
 TOUCH_PAYMENT = (
     f"{_TOUCH_PAYMENT} command_count = command_count + 1 {_GUARD} {_MAY_SEND} "
-    f"AND command_count < {COMMANDS_PER_PAYMENT_MAX} RETURNING version"
+    f"AND command_count < {COMMANDS_PER_PAYMENT_MAX} AND NOT {lost(':tenant_id', ':operation_id', 'NULL')} "
+    "RETURNING version"
 )
 TOUCH_PAYMENT_AGAIN = (
     f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id), "
@@ -59,6 +60,11 @@ TOUCH_PAYMENT_MOVED = (
     f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND NOT "
     f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} RETURNING version"
+)
+TOUCH_PAYMENT_TAKEN_UP = (
+    f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
+    f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND "
+    f"{lost_at(':tenant_id', ':operation_id', ':account_id')} RETURNING version"
 )
 FIND_SENDING = """
 SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id

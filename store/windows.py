@@ -1,6 +1,6 @@
 """Units of reconciliation: what is ours in a window, and what the provider's list has shown of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, select
@@ -83,17 +83,20 @@ def has_contradiction(connection: Connection, tenant_id: str, payment_id: str, d
     return connection.scalar(query.limit(1)) is not None
 
 
+def seen_before(connection: Connection, job: Reconciliation, provider_payment_ids: Sequence[str]) -> Collection[str]:
+    """What the list has shown on pages that were committed."""
+    table = reconciliation_seen.c
+    query = select(table.provider_payment_id).where(
+        table.reconciliation_id == job.reconciliation_id, table.provider_payment_id.in_(provider_payment_ids)
+    )
+    return set(connection.scalars(query))
+
+
 def remember(connection: Connection, job: Reconciliation, seen: Sequence[tuple[str, str, str]]) -> None:
     """Keep what the list showed, once; a page that is read again shows it again."""
     if not seen:
         return
-    table = reconciliation_seen.c
-    of_job = table.reconciliation_id == job.reconciliation_id
-    known = set(
-        connection.scalars(
-            select(table.provider_payment_id).where(of_job, table.provider_payment_id.in_([each[0] for each in seen]))
-        )
-    )
+    known = seen_before(connection, job, [each[0] for each in seen])
     new = {each[0]: each for each in seen if each[0] not in known}
     if new:
         names = ("provider_payment_id", "tenant_id", "payment_id")

@@ -42,7 +42,7 @@ from gateway.app.requests import (
     check_id,
     request_hash,
 )
-from gateway.app.restored import RESTORED, refusal_after_restore
+from gateway.app.restored import RESTORED, refusal_after_restore, refusal_told
 from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
@@ -175,7 +175,8 @@ class Commands:
     async def complete(self, tenant_id: str, payment_id: str) -> None:
         """Complete what the payer has approved, in the gateway's own name; nothing where that is done or under way.
 
-        Raises ObolError where it provably was not sent: whoever saw that it is due comes again, under the same key.
+        Raises ObolError where it provably was not sent, or is lost in a restore: whoever saw that it is due comes
+        again, under the same key, or leaves it for a person to see.
         """
         base = await self._store.load(tenant_id, payment_id)
         if base is None:
@@ -186,6 +187,9 @@ class Commands:
         try:
             await self._run_on(wish, payment_id, plan_complete, None)
         except Precondition as overtaken:
+            # Only that it is done: whatever else forbids it leaves an approved payment that nobody completes.
+            if overtaken.reason is not Reason.PAYMENT_NOT_CONFIRMABLE:
+                raise
             _log.info("completion not needed", payment_id=payment_id, reason=overtaken.reason)
 
     async def cancel_abandoned(self, tenant_id: str, payment_id: str) -> None:
@@ -314,7 +318,7 @@ class Commands:
         """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal."""
         try:
             if outcome is not ClaimOutcome.UNREAD_SINCE_RESTORE:
-                raise refusal_after_restore(planned, outcome)
+                raise await refusal_told(self._store, planned, outcome)
             await self._reading.catch_up(wish.caller, planned.command.payment_id)
         except ObolError as refusal:
             self._telemetry.refusal(wish.rpc, refusal.reason)

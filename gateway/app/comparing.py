@@ -57,7 +57,7 @@ def differences(
     found = list(_at_odds(payment, snapshot))
     if not found:
         theirs = snapshot.facts if others is None else snapshot.facts.merge(others)
-        found = list(_objects(payment, snapshot))
+        found = list(_objects(payment, snapshot, known_operations))
         # Of an object that is another one's, only that is of interest.
         if not any(each.type is BreakType.DUPLICATE for each in found):
             found += [*_movements(payment.facts, theirs, known_operations), *_attempts(payment.facts, theirs)]
@@ -192,7 +192,7 @@ def _at_odds(payment: Payment, snapshot: Snapshot) -> Iterator[Difference]:
             yield Difference(BreakType.CURRENCY, ours, str(error), False)
 
 
-def _objects(payment: Payment, snapshot: Snapshot) -> Iterator[Difference]:
+def _objects(payment: Payment, snapshot: Snapshot, known_operations: Collection[str]) -> Iterator[Difference]:
     known = {view.key: view for view in payment.facts.objects}
     for view in snapshot.facts.objects:
         mine = known.get(view.key)
@@ -203,7 +203,8 @@ def _objects(payment: Payment, snapshot: Snapshot) -> Iterator[Difference]:
             yield from _closures(mine, view)
         elif known or not may_be_ours:
             theirs = f"{view.provider_payment_id} carries its reference as well"
-            yield Difference(BreakType.DUPLICATE, f"object {payment.provider_payment_id}", theirs, False)
+            lost = tuple(each for each in operations_of(snapshot) if each not in known_operations)
+            yield Difference(BreakType.DUPLICATE, f"object {payment.provider_payment_id}", theirs, False, lost)
         else:
             yield Difference(BreakType.STATE, standing(payment), f"object {view.provider_payment_id}", True)
 
@@ -271,6 +272,16 @@ def _may_hold_money(facts: Facts) -> bool:
     """Whether an object took money, or still can."""
     taken = any(movement.status is not MovementStatus.FAILED for movement in facts.movements)
     return taken or any(view.closure is Closure.OPEN for view in facts.objects)
+
+
+def still_stands(facts: Facts) -> bool:
+    """Whether an object holds money that was not given back for certain, or can still take some."""
+    sums = derive_sums(facts)
+    taken_minor = sums.captured_minor + sums.capture_pending_minor
+    kept = taken_minor > sums.refunded_minor - sums.refund_pending_minor
+    # An object that was paid once stays open at some providers, and takes nothing more.
+    payable = sums.captured_minor == 0 and any(view.closure is Closure.OPEN for view in facts.objects)
+    return kept or payable or sums.authorized_open_minor > taken_minor
 
 
 def _named(movement: Movement) -> str:

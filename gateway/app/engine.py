@@ -37,7 +37,8 @@ class Plan:
 
     `payment` is a new one (create); else `base` is the payment's aggregate as it was read, and `expected_version` the
     version that the claim depends on (None: only on its amount). `reopen` for a command that was NOT_SENT, `next_step`
-    for a further operation of a command under way: with `payment` as well, it moves to that one's account.
+    for a further operation of a command under way: with `payment` as well, it moves to that one's account; with
+    `took_effect` the provider has carried it out already, and a restore has lost it.
     """
 
     command: Command
@@ -49,6 +50,7 @@ class Plan:
     refund: Refund | None = None
     reopen: bool = False
     next_step: bool = False
+    took_effect: bool = False
 
     @property
     def is_of_new_payment(self) -> bool:
@@ -141,19 +143,28 @@ class Engine:
         verdict = classify(held.operation, terms, outcome, resend=False)
         return await self._answer(plan, held, verdict)
 
+    async def take_up(self, plan: Plan) -> Claimed:
+        """Claim what a provider has carried out already. Nothing is sent: it is due for recovery's look at once.
+
+        Its operation says that it was sent, so that nothing concludes from absence and nothing is sent again.
+        """
+        sent = replace(plan.operation, sent=Sent.YES)
+        return await self._claim(replace(plan, operation=sent, took_effect=True))
+
     async def _claim(self, plan: Plan) -> Claimed:
-        operation = plan.operation
+        operation, lasts = plan.operation, not plan.took_effect
         claim = Claim(
             command=plan.command,
             operation=operation,
             transitions=_opening(plan),
-            lease_s=self._settings.lease_s,
-            send_window_s=self._settings.send_window_s,
+            lease_s=self._settings.lease_s if lasts else 0.0,
+            send_window_s=self._settings.send_window_s if lasts else 0.0,
             payment=plan.payment,
             expected_version=plan.expected_version,
             refund=plan.refund,
             reopen=plan.reopen,
             next_step=plan.next_step,
+            took_effect=plan.took_effect,
         )
         try:
             return await self._store.claim(claim)

@@ -23,6 +23,7 @@ from gateway.app.comparing import (
     unreadable,
 )
 from gateway.app.learning import Learning
+from gateway.app.leaving import failing_over
 from gateway.app.reading import Reading
 from gateway.app.settings import ReconciliationSettings
 from gateway.app.settling import Lesson
@@ -195,7 +196,9 @@ class Examination:
         """What is to be said of the breaks that no merge removes; empty where it was said before."""
         payment = aggregate.payment
         for each in found:
-            if each.mends or each.lost or each.type is BreakType.STUCK or each.theirs.startswith("unreadable"):
+            # An object elsewhere of a payment that is on its way is the step that a restore lost: it is taken up.
+            expected = each.lost and (each.type is not BreakType.DUPLICATE or failing_over(payment))
+            if each.mends or expected or each.type is BreakType.STUCK or each.theirs.startswith("unreadable"):
                 continue
             detail = f"reconciliation, {each.type}: {each.ours}; the provider: {each.theirs}"[:500]
             if not await self._store.has_contradiction(payment.tenant_id, payment.payment_id, detail):

@@ -27,11 +27,21 @@ from gateway.app.planning import plan_create_again
 from gateway.app.reading import Reading
 from gateway.app.replies import CommandReply
 from gateway.app.restored import RESTORED
+from gateway.app.routing import no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Command, CommandKind, Operation
-from gateway.domain.errors import Exhausted, InvalidRequest, ObolError, Precondition, Reason, Sent, Unavailable
+from gateway.domain.errors import (
+    Exhausted,
+    InvalidRequest,
+    NotFound,
+    ObolError,
+    Precondition,
+    Reason,
+    Sent,
+    Unavailable,
+)
 from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, AdmissionRefused
@@ -135,6 +145,10 @@ class Failover:
         payment = aggregate.payment
         command = next(each for each in aggregate.commands if each.kind is CommandKind.CREATE)
         declined = last_operation(command.command_id, aggregate.operations)
+        if await self._waits_for_restore(payment):
+            return aggregate
+        if (taken_up := await self._take_up(aggregate, command, declined)) is not None:
+            return taken_up
         if self._is_too_late(payment.route):
             return await self._end(aggregate, declined, TIMED_OUT)
         if cancelled_at(payment.facts, declined.account_id):
@@ -153,6 +167,54 @@ class Failover:
             ended = await self._end(after, declined, "the declining account refused to cancel")
             return aggregate if ended is after else ended
         return aggregate
+
+    async def _take_up(self, aggregate: Aggregate, command: Command, declined: Operation) -> Aggregate | None:
+        """Take up the last step that a restore has lost, as sent; None where none was. The same aggregate: not now.
+
+        What a provider carried out is looked for at every account by then. The money can only be at the last step's:
+        the payment had left the accounts of the others.
+        """
+        payment = aggregate.payment
+        route = payment.route
+        assert route is not None
+        wish = wish_of(command)
+        steps = {operation_id_of(wish, step): step for step in range(declined.step + 1, len(route.candidates) + 1)}
+        lost = await self._store.lost_steps(payment.tenant_id, list(steps))
+        if not lost:
+            return None
+        if not await self._store.has_lost(payment.tenant_id, payment.payment_id):
+            return await self._end(aggregate, declined, "the step that a restore lost was undone, as two operators say")
+        in_order = sorted(lost, key=lambda each: steps[each])
+        now_us = self._clock.now_us()
+        for operation_id in in_order[:-1]:
+            route = route.declined_by(lost[operation_id][0], "left in the time that a restore lost", now_us)
+        account_id, provider_payment_id = lost[in_order[-1]]
+        account = self._accounts.get(account_id)
+        try:
+            if account is None:
+                raise no_account(account_id)
+            moved = _moved_on(route, account_id, now_us)
+            plan = plan_next_step(command, aggregate, account, steps[in_order[-1]], moved)
+        except (NotFound, Precondition, InvalidRequest) as refused:
+            _log.error("a lost step cannot be taken up", payment_id=payment.payment_id, why=str(refused))
+            return aggregate
+        plan = replace(plan, operation=replace(plan.operation, provider_payment_id=provider_payment_id))
+        claimed = await self._engine.take_up(plan)
+        if claimed.outcome is ClaimOutcome.UNREAD_SINCE_RESTORE:
+            await self._reading.catch_up(command.caller, payment.payment_id)
+        elif claimed.outcome is ClaimOutcome.CLAIMED:
+            _log.warning("lost step taken up", payment_id=payment.payment_id, account_id=account_id)
+        return await self._load(aggregate)
+
+    async def _waits_for_restore(self, payment: Payment) -> bool:
+        """Whether a restore leaves open at some account whether the payment had gone on there."""
+        for account_id in payment.route.candidates if payment.route is not None else ():
+            if await self._store.restore_pending(account_id):
+                _log.warning(
+                    "failover waits for a reconciliation", payment_id=payment.payment_id, account_id=account_id
+                )
+                return True
+        return False
 
     async def _go_on(
         self, aggregate: Aggregate, command: Command, declined: Operation
@@ -207,7 +269,9 @@ class Failover:
 
         Not while a restore leaves open whether it had gone on to another account: then the same aggregate comes back.
         """
-        if await self._may_have_gone_on(aggregate.payment):
+        payment = aggregate.payment
+        lost = await self._store.has_lost(payment.tenant_id, payment.payment_id)
+        if lost or await self._waits_for_restore(payment):
             _log.warning("failover is not ended", payment_id=declined.payment_id, why=why)
             return aggregate
         command = next(each for each in aggregate.commands if each.kind is CommandKind.CREATE)
@@ -227,13 +291,6 @@ class Failover:
         settled = await self._learning.settle_read(aggregate, lesson)
         return settled if settled is not None else await self._load(aggregate)
 
-    async def _may_have_gone_on(self, payment: Payment) -> bool:
-        candidates = payment.route.candidates if payment.route is not None else ()
-        for account_id in candidates:
-            if await self._store.restore_pending(account_id):
-                return True
-        return await self._store.has_lost(payment.tenant_id, payment.payment_id)
-
     def _is_too_late(self, route: Route | None) -> bool:
         declines = [each.time_us for each in route.attempts if each.outcome is AttemptOutcome.DECLINED] if route else []
         return not declines or self._clock.now_us() - declines[-1] > FAILOVER_S_MAX * 1_000_000
@@ -246,12 +303,9 @@ class Failover:
         return found
 
 
-def plan_next_step(command: Command, base: Aggregate, account: Account, step: int, route: Route) -> Plan:
-    """A further try of a create at `account`, after the former account's object was confirmed cancelled.
-
-    Raises Precondition and InvalidRequest for what the account cannot take.
-    """
-    wish = Wish(
+def wish_of(command: Command) -> Wish:
+    """What was asked for, by the command that it became."""
+    return Wish(
         command.caller,
         command.rpc,
         command.kind,
@@ -259,6 +313,14 @@ def plan_next_step(command: Command, base: Aggregate, account: Account, step: in
         command.request_hash,
         command.created_time_us,
     )
+
+
+def plan_next_step(command: Command, base: Aggregate, account: Account, step: int, route: Route) -> Plan:
+    """A further try of a create at `account`, after the former account's object was confirmed cancelled.
+
+    Raises Precondition and InvalidRequest for what the account cannot take.
+    """
+    wish = wish_of(command)
     identity = Identity(command.command_id, operation_id_of(wish, step), command.payment_id, "", step=step)
     plan = plan_create_again(wish, base, account, identity, route)
     assert plan.payment is not None

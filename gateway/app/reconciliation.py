@@ -6,7 +6,7 @@ moments. A crash loses at most a page, whose breaks are kept already and whose m
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -151,7 +151,8 @@ class Reconciler:
 
     async def _theirs(self, job: Reconciliation, account: Account) -> tuple[Step, bool]:
         """A page of the provider's list."""
-        listed, token = await self._list(job, account)
+        given, token = await self._list(job, account)
+        listed = await self._new(job, given)
         own = [each for each in listed if each.tenant_id and each.payment_id]
         ours = await self._store.get_payments([(each.tenant_id, each.payment_id) for each in own])
         examined: list[Examined] = []
@@ -169,10 +170,17 @@ class Reconciler:
             provider_count=len(own),
             foreign_count=len(listed) - len(own),
             sums=summed(*(each.sums for each in examined)),
-            seen=tuple((each.provider_payment_id, each.tenant_id, each.payment_id) for each in own),
+            # Those without our reference as well: they are counted once, too.
+            seen=tuple((each.provider_payment_id, each.tenant_id, each.payment_id) for each in listed),
             clean=tuple(each.key for each in examined if each.is_clean),
         )
         return step, False
+
+    async def _new(self, job: Reconciliation, given: Sequence[Snapshot]) -> Sequence[Snapshot]:
+        """What was not shown before: a record that comes twice, on one page or on two, is compared and summed once."""
+        once = {each.provider_payment_id: each for each in given}
+        before = await self._store.seen_before(job, list(once))
+        return [each for reference, each in once.items() if reference not in before]
 
     async def _list(self, job: Reconciliation, account: Account) -> tuple[list[Snapshot], str]:
         assert isinstance(account.adapter, ListsPayments)

@@ -2,6 +2,7 @@
 
 from gateway.app.engine import Plan
 from gateway.domain.errors import ObolError, Precondition, Reason, Sent, Unavailable
+from gateway.domain.lost import LostOutcome, LostPayment, LostStore
 from gateway.domain.storage import ClaimOutcome
 
 RESTORED = frozenset({ClaimOutcome.RESTORE_PENDING, ClaimOutcome.LOST_IN_RESTORE, ClaimOutcome.UNREAD_SINCE_RESTORE})
@@ -10,8 +11,8 @@ RESTORED = frozenset({ClaimOutcome.RESTORE_PENDING, ClaimOutcome.LOST_IN_RESTORE
 PENDING_RETRY_S = 30.0
 
 
-def refusal_after_restore(planned: Plan, outcome: ClaimOutcome) -> ObolError:
-    """The error for a command that a restore holds back."""
+def refusal_after_restore(planned: Plan, outcome: ClaimOutcome, lost: LostPayment | None = None) -> ObolError:
+    """The error for a command that a restore holds back; `lost` is the payment that stands in its way, where known."""
     account = planned.account
     details = {
         "provider": account.provider,
@@ -19,13 +20,12 @@ def refusal_after_restore(planned: Plan, outcome: ClaimOutcome) -> ObolError:
         "operation_id": planned.operation.operation_id,
     }
     if outcome is ClaimOutcome.LOST_IN_RESTORE:
+        found, known = _told(planned, lost)
         return Precondition(
             Reason.LOST_IN_RESTORE,
-            "this command was carried out before the database was restored from a backup that does not know it: the "
-            f"books of account {account.account_id} show operation {planned.operation.operation_id}. Nothing was sent "
-            "now. Do not take a new key: an operator finds it among the breaks of the reconciliation",
+            f"{found} Nothing was sent now.",
             sent=Sent.YES,
-            details=details,
+            details=details | known,
         )
     return Unavailable(
         Reason.RESTORE_PENDING,
@@ -35,6 +35,17 @@ def refusal_after_restore(planned: Plan, outcome: ClaimOutcome) -> ObolError:
         retry_after_s=PENDING_RETRY_S,
         details=details,
     )
+
+
+async def refusal_told(store: LostStore, planned: Plan, outcome: ClaimOutcome) -> ObolError:
+    """The same, with what is known of the payment that was lost."""
+    if outcome is not ClaimOutcome.LOST_IN_RESTORE:
+        return refusal_after_restore(planned, outcome)
+    terms = planned.payment.terms if planned.payment is not None else None
+    order = terms.order_reference if terms is not None and terms.order_reference_unique else ""
+    operation = planned.operation
+    lost = await store.lost_by(operation.tenant_id, operation.operation_id, order)
+    return refusal_after_restore(planned, outcome, lost)
 
 
 def unread_since_restore(payment_id: str, why: str) -> Unavailable:
@@ -47,3 +58,27 @@ def unread_since_restore(payment_id: str, why: str) -> Unavailable:
         retry_after_s=1.0,
         details={"payment_id": payment_id},
     )
+
+
+def _told(planned: Plan, lost: LostPayment | None) -> tuple[str, dict[str, str]]:
+    """What the provider's books and, where they have said something, two operators say of what was lost."""
+    account_id, operation_id = planned.account.account_id, planned.operation.operation_id
+    carried_out = "was carried out before the database was restored from a backup that does not know it"
+    if lost is None:
+        if planned.base is not None:
+            payment_id = planned.base.payment.payment_id
+            found = f"this command {carried_out}: payment {payment_id} shows what it did, as operation {operation_id}."
+            return f"{found} Take no new key for it.", {"payment_id": payment_id}
+        found = f"this command {carried_out}: the books of account {account_id} show operation {operation_id}."
+        return f"{found} Take no new key: an operator finds it with `obol lost`.", {}
+    where = ", ".join(f"{reference} at account {account}" for account, reference in lost.objects)
+    subject = "this command" if operation_id in lost.operation_ids else f"order {lost.order_reference}"
+    found = f"{subject} {carried_out}, as payment {lost.payment_id} ({where})."
+    known = {"lost_payment_id": lost.payment_id, "provider_payment_id": lost.objects[0][1]}
+    if lost.settlement is None:
+        return f"{found} Take no new key: an operator finds it with `obol lost`.", known
+    outcome = lost.settlement.proposal.outcome
+    known["settled"] = outcome
+    if outcome is LostOutcome.STANDS:
+        return f"{found} It stands, as two operators say: it is paid, and booked outside this gateway.", known
+    return f"{found} It was undone since, as two operators say: whoever still wants it takes a new key.", known

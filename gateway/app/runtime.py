@@ -17,6 +17,7 @@ from gateway.app.failover import FAILOVER_POLL_S
 from gateway.app.hearing import Hearing
 from gateway.app.inbox import Inbox
 from gateway.app.learning import Learning
+from gateway.app.losses import Losses
 from gateway.app.missed_events import MissedEvents
 from gateway.app.modes import MODES_POLL_S, Modes
 from gateway.app.observing import Observing
@@ -88,6 +89,7 @@ class Runtime:
         self.inbox = Inbox(store, self.applier, hearing, learning, settings)
         self.oversight = Oversight(store, accounts, settings)
         self.resolving = Resolving(store, accounts, reading, learning, settings)
+        self.losses = Losses(store, accounts, reading)
         self.explaining = Explaining(store)
         self.alarms = Alarms(store, telemetry, settings)
         self._reconciling = reconciliation or ReconciliationSettings()

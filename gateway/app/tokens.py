@@ -7,30 +7,48 @@ was not, so that a mistake is an error and not a silent jump.
 import base64
 import binascii
 import hashlib
+import re
 
+from gateway.domain.eras import Era, Place
 from gateway.domain.errors import InvalidRequest, Reason
 
 DIGEST_BYTES = 8
 TOKEN_CHARACTERS_MAX = 512
+FIRST = Era()
+"""The time before any restore."""
+
+_SEPARATOR = "."
+_NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-def cursor_of(tenant_id: str, sequence: int) -> str:
-    """The cursor after which everything with a greater sequence follows."""
-    return _seal("cursor", tenant_id, str(sequence))
+def cursor_of(tenant_id: str, sequence: int, era: Era = FIRST) -> str:
+    """The cursor after which all with a greater sequence follows; before any restore it holds the bare number."""
+    numbers = (sequence,) if era.generation == 0 else (sequence, *_parts(era))
+    return _seal("cursor", tenant_id, _SEPARATOR.join(map(str, numbers)))
 
 
-def sequence_of(tenant_id: str, cursor: str, last_sequence: int) -> int:
-    """The sequence in `cursor`, 0 for an empty one. Raises InvalidRequest(CURSOR_INVALID) for one never issued."""
+def place_of(tenant_id: str, cursor: str) -> Place:
+    """The place that `cursor` names, the beginning for an empty one.
+
+    Raises InvalidRequest(CURSOR_INVALID) for one never issued.
+    """
     if not cursor:
-        return 0
+        return Place(0)
     value = _open("cursor", tenant_id, cursor)
-    if value is None or not value.isdecimal() or int(value) > last_sequence:
-        raise InvalidRequest(
-            Reason.CURSOR_INVALID,
-            "this cursor was never issued to this tenant; pass one as it came, or none to begin at the beginning",
-            field="cursor",
-        )
-    return int(value)
+    numbers = [] if value is None else value.split(_SEPARATOR)
+    if len(numbers) not in (1, 1 + len(_parts(FIRST))) or not all(_NUMBER.fullmatch(each) for each in numbers):
+        raise no_such_cursor()
+    sequence, *era = map(int, numbers)
+    return Place(sequence, Era(*era))
+
+
+def no_such_cursor() -> InvalidRequest:
+    """The error for a cursor that was never issued."""
+    return InvalidRequest(
+        Reason.CURSOR_INVALID,
+        "this cursor was never issued to this tenant; pass one as it came, or none to begin at the beginning",
+        field="cursor",
+    )
 
 
 def page_token_of(question: str, position: str) -> str:
@@ -70,3 +88,7 @@ def _open(kind: str, scope: str, token: str) -> str | None:
 
 def _digest(kind: str, scope: str, value: str) -> bytes:
     return hashlib.sha256("\x00".join((kind, scope, value)).encode()).digest()[:DIGEST_BYTES]
+
+
+def _parts(era: Era) -> tuple[int, int, int]:
+    return era.generation, era.raised_time_us, era.shared_through

@@ -150,7 +150,7 @@ class Step:
     payment_count: int = 0
     sums: Sums = field(default_factory=dict)
     seen: tuple[tuple[str, str, str], ...] = ()
-    """(the provider's object, tenant, payment) of each record with our reference."""
+    """(the provider's object, tenant, payment) of each record; both empty of one without our reference."""
     clean: tuple[tuple[str, str], ...] = ()
     """(tenant, payment) of those that show no difference that a merge would remove, any more."""
 
@@ -258,6 +258,10 @@ class Oversight(Protocol):
         self, job: Reconciliation, *, after: tuple[str, str], limit: int, stuck_s: float
     ) -> Sequence[OurRecord]:
         """Our payments of the job's account and window, of all tenants, by (tenant, payment)."""
+        ...
+
+    async def seen_before(self, job: Reconciliation, provider_payment_ids: Sequence[str]) -> Collection[str]:
+        """Those of the provider's objects that an earlier page of the job has shown."""
         ...
 
     async def get_payments(self, keys: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Payment]:

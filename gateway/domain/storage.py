@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.domain.commands import Caller, Command, Operation
+from gateway.domain.eras import LogEnd, Turn
+from gateway.domain.lost import LostStore
 from gateway.domain.modes import AccountMode
 from gateway.domain.observations import Observation
 from gateway.domain.operating import OperatingStore
@@ -129,7 +131,7 @@ class Unresolved:
     alarmed: int = 0
 
 
-class Store(OperatingStore, Oversight, Protocol):
+class Store(OperatingStore, Oversight, LostStore, Protocol):
     """Everything durable. One instance for a process; safe for concurrent tasks."""
 
     @property
@@ -229,7 +231,13 @@ class Store(OperatingStore, Oversight, Protocol):
         """Run the sequencer once; how many were numbered (0 where the writer numbers directly)."""
         ...
 
-    async def last_sequence(self) -> int: ...
+    async def log_end(self) -> LogEnd:
+        """The log's last number and its era, read in one statement."""
+        ...
+
+    async def turns(self) -> Sequence[Turn]:
+        """Every restore, as the log knows it, oldest first."""
+        ...
 
     async def read_observations(
         self, tenant_id: str, *, after_sequence: int, limit: int, payment_id: str = ""

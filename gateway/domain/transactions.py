@@ -79,7 +79,9 @@ class Claim:
       a higher epoch and the new exact request. Combines with either form (a create's payment exists by then): with
       `payment` given it moves to that one's account.
     - `next_step`: the command is SENDING, and the operation is a further one of it, at the account of `payment`, to
-      which the payment moves; its object at the former account is no longer the payment's.
+      which the payment moves; its object at the former account is no longer the payment's. With `took_effect` the
+      provider has carried it out already, as a lost operation of this account shows: without one the claim is refused,
+      and nothing is sent after it.
     """
 
     command: Command
@@ -92,6 +94,7 @@ class Claim:
     refund: Refund | None = None
     reopen: bool = False
     next_step: bool = False
+    took_effect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

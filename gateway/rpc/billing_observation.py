@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator
 
 from gateway.app.clock import Clock
-from gateway.app.observing import Beat, Observing
-from gateway.app.tokens import cursor_of
+from gateway.app.observing import Beat, Observing, Told
 from gateway.domain.observations import Observation
 from gateway.domain.storage import Consumer
 from gateway.rpc.context import Call
@@ -39,17 +38,17 @@ class BillingObservation:
                 beat = pb.Heartbeat(cursor=each.cursor, time=time_to_proto(self._clock.now_us()))
                 yield pb.WatchObservationsResponse(heartbeat=beat)
             else:
-                yield pb.WatchObservationsResponse(observation=observation_to_proto(each))
+                yield pb.WatchObservationsResponse(observation=_told(each))
 
     async def ListObservations(self, request: pb.ListObservationsRequest, call: Call) -> pb.ListObservationsResponse:
         observations, cursor = await self._observing.list(
             call.caller, request.cursor, request.page_size, request.payment_id
         )
-        return pb.ListObservationsResponse(observations=map(observation_to_proto, observations), next_cursor=cursor)
+        return pb.ListObservationsResponse(observations=map(_told, observations), next_cursor=cursor)
 
     async def GetObservation(self, request: pb.GetObservationRequest, call: Call) -> pb.GetObservationResponse:
-        observation = await self._observing.get(call.caller, request.observation_id)
-        return pb.GetObservationResponse(observation=observation_to_proto(observation))
+        told = await self._observing.get(call.caller, request.observation_id)
+        return pb.GetObservationResponse(observation=_told(told))
 
     async def AcceptObservations(
         self, request: pb.AcceptObservationsRequest, call: Call
@@ -65,16 +64,20 @@ class BillingObservation:
         return pb.RejectObservationsResponse(rejected_count=count)
 
     async def GetConsumer(self, request: pb.GetConsumerRequest, call: Call) -> pb.GetConsumerResponse:
-        consumer = await self._observing.consumer(call.caller, request.consumer)
-        return _consumer(consumer, self._clock.now_us())
+        consumer, cursor = await self._observing.consumer(call.caller, request.consumer)
+        return _consumer(consumer, cursor, self._clock.now_us())
 
 
-def observation_to_proto(seen: Observation) -> observation_pb2.Observation:
-    """An observation with its place in the log; the payment's sums carry neither capturable nor refundable."""
+def _told(told: Told) -> observation_pb2.Observation:
+    return observation_to_proto(told.observation, told.cursor)
+
+
+def observation_to_proto(seen: Observation, cursor: str = "") -> observation_pb2.Observation:
+    """An observation with its place in the log, if any; the payment's sums carry neither capturable nor refundable."""
     currency = seen.currency
     return observation_pb2.Observation(
         observation_id=seen.observation_id,
-        cursor=cursor_of(seen.tenant_id, seen.sequence),
+        cursor=cursor,
         kind=OBSERVATION_KINDS[seen.kind],
         source=OBSERVATION_SOURCES[seen.source],
         causation_id=seen.causation_id,
@@ -119,7 +122,7 @@ def _command(seen: Observation) -> payment_pb2.CommandSummary | None:
     )
 
 
-def _consumer(consumer: Consumer, now_us: int) -> pb.GetConsumerResponse:
+def _consumer(consumer: Consumer, cursor: str, now_us: int) -> pb.GetConsumerResponse:
     oldest_us = now_us - round(consumer.oldest_undecided_age_s * 1_000_000)
     return pb.GetConsumerResponse(
         consumer=consumer.name,
@@ -127,5 +130,5 @@ def _consumer(consumer: Consumer, now_us: int) -> pb.GetConsumerResponse:
         rejected_count=consumer.rejected,
         undecided_count=consumer.undecided,
         oldest_undecided_time=time_to_proto(oldest_us) if consumer.undecided else None,
-        decided_cursor=cursor_of(consumer.tenant_id, consumer.decided_through),
+        decided_cursor=cursor,
     )

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from gateway.app.explaining import Entry, Explaining
 from gateway.app.inbox import Inbox, Replayed
+from gateway.app.losses import Losses
 from gateway.app.modes import Modes
 from gateway.app.oversight import Oversight, Seen
 from gateway.app.proposing import Resolved, Wish
@@ -29,6 +30,7 @@ from gateway.domain.storage import CallbackState
 from gateway.domain.transactions import Transition
 from gateway.rpc.billing_observation import observation_to_proto
 from gateway.rpc.context import Call
+from gateway.rpc.lost import LostRpcs
 from gateway.rpc.providers import ProviderRpcs
 from gateway.rpc.reading import COMMAND_STATES_READ, PAYMENT_STATES_READ, member_of, time_us_of
 from gateway.rpc.reconciliation import ReconciliationRpcs
@@ -65,7 +67,7 @@ CALLBACK_STATES_READ: Mapping[int, CallbackState] = MappingProxyType(
 RESOLUTIONS_READ: Mapping[int, Resolution] = MappingProxyType({value: each for each, value in RESOLUTIONS.items()})
 
 
-class Operations(ProviderRpcs, ReconciliationRpcs):
+class Operations(ProviderRpcs, ReconciliationRpcs, LostRpcs):
     """What operators look at and do, over the use cases."""
 
     def __init__(
@@ -76,9 +78,11 @@ class Operations(ProviderRpcs, ReconciliationRpcs):
         explaining: Explaining,
         reconciliations: Reconciliations,
         modes: Modes,
+        losses: Losses,
     ) -> None:
         ProviderRpcs.__init__(self, oversight, modes)
         ReconciliationRpcs.__init__(self, reconciliations)
+        LostRpcs.__init__(self, losses)
         self._inbox = inbox
         self._resolving = resolving
         self._explaining = explaining
@@ -167,11 +171,9 @@ def _replayed(replayed: Replayed, *, dry_run: bool) -> pb.ReplayCallbackResponse
         response.transitions.extend(map(_transition, settlement.transitions))
         response.movements.extend(_movements(settlement.movements, replayed.movements_before))
         response.observations.extend(map(observation_to_proto, settlement.observations))
-    for observation in response.observations:
-        # Not numbered yet: a cursor would point at the log's beginning.
-        observation.ClearField("cursor")
-        if dry_run:
-            observation.ClearField("observation_id")
+    # Not numbered yet, so that they carry no cursor.
+    for observation in response.observations if dry_run else ():
+        observation.ClearField("observation_id")
     return response
 
 

@@ -36,6 +36,8 @@ class Gateway(BillingObservationServicer):
     lose_answers: int = 0
     """So many Accepts and Rejects take effect without an answer."""
     refuse_decisions: int = 0
+    forget_decisions: int = 0
+    """So many Accepts and Rejects are of observations that a restore has lost."""
     accepted: list[str] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
     began_at: list[str] = field(default_factory=list)
@@ -88,6 +90,9 @@ class Gateway(BillingObservationServicer):
         raise NotImplementedError
 
     async def _decide(self, context: Any, effect: Callable[[], object], reply: Message) -> Message:
+        if self.forget_decisions > 0:
+            self.forget_decisions -= 1
+            await refuse(context, grpc.StatusCode.NOT_FOUND, reason="OBSERVATION_NOT_FOUND")
         if self.refuse_decisions > 0:
             self.refuse_decisions -= 1
             await refuse(context, grpc.StatusCode.ABORTED, reason="CONTENTION", safe_to_retry="true")

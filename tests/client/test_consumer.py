@@ -21,6 +21,7 @@ from obol.client import (
     Decision,
     FileCursorStore,
     InvalidRequest,
+    NotFound,
     ObservationConsumer,
     Precondition,
     Reject,
@@ -331,6 +332,27 @@ async def test_a_contradiction_is_raised(kind: str) -> None:
         with pytest.raises(Precondition):
             await running.until(lambda: False)
     assert store.saved == []
+
+
+async def test_decisions_on_what_a_restore_lost_are_dropped_and_the_rest_comes_again(kind: str) -> None:
+    """A consumer that ran across a restore goes on from its kept place, and decides again what is still there."""
+    gateway, seen = Gateway(last=3, forget_decisions=1), list[str]()
+    store = Memory(gateway)
+    async with consuming(kind, gateway, accepting(seen), cursors=store) as running:
+        await running.until(lambda: store.load() == "c3")
+    assert gateway.accepted == names(3)
+    assert seen == names(3) * 2
+    assert gateway.began_at == ["", ""]
+
+
+async def test_what_is_not_there_again_and_again_ends_the_consumer(kind: str) -> None:
+    """A gateway that never knows what it has just sent is broken, and nobody goes round with it for ever."""
+    gateway = Gateway(last=3, forget_decisions=9)
+    store = Memory(gateway)
+    async with consuming(kind, gateway, accepting([]), cursors=store) as running:
+        with pytest.raises(NotFound):
+            await running.until(lambda: False)
+    assert (store.saved, len(gateway.began_at)) == ([], 2)
 
 
 async def test_stop_sends_what_was_decided(kind: str) -> None:

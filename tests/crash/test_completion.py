@@ -13,6 +13,8 @@ import aiohttp
 import pytest
 
 from gateway.app.callbacks import Delivery
+from gateway.app.completing import completion_of
+from gateway.app.identity import operation_id_of
 from gateway.app.requests import CreatePayment
 from gateway.domain.commands import CommandKind
 from gateway.domain.errors import ObolError
@@ -158,6 +160,43 @@ async def test_an_event_is_applied_once_its_payment_is_completed(point: str, tmp
         await accounts.close()
     report = await verify(url, effect_log=log, healed=True)
     assert report.violations == []
+
+
+async def test_a_completion_that_a_restore_lost_stays_in_sight(tmp_path: Path) -> None:
+    """What asked for it waits, saying why, and rests at last where a person finds it; it never counts as completed."""
+    url, log, caller = sqlite_url(tmp_path), tmp_path / "paypal" / "effects.jsonl", caller_of("lost")
+    async with running(PayPalSettings(data_dir=tmp_path / "paypal", port=0)) as paypal_url:
+        store, accounts = await open_store(url), accounts_at(paypal_url)
+        survivor = runtime_on(store, accounts)
+        reply = await survivor.commands.create(caller, CreatePayment("it", 1_000, "EUR"), 10)
+        payment = pb.CreatePaymentResponse.FromString(reply.body).payment
+        await approved(payment.next_action.redirect_url)
+        made = await store.load(caller.tenant_id, payment.payment_id)
+        assert made is not None
+        wish = completion_of(made, 0)
+        assert wish is not None
+        lost = (caller.tenant_id, operation_id_of(wish, 1), ACCOUNT, payment.payment_id, "order", "rec_1", "", 1)
+        await change(url, f"INSERT INTO lost_operations VALUES {lost}")
+        event_type, order_id = "CHECKOUT.ORDER.APPROVED", made.payment.provider_payment_id
+        body = json.dumps({"id": "WH-1", "event_type": event_type, "resource": {"id": order_id}}).encode()
+        await survivor.callbacks.deliver(caller, Delivery("paypal", ACCOUNT, "WH-1", event_type, body, {}, 0))
+        await survivor.applier.run_once()
+        assert await rows(url, "SELECT state, note FROM callbacks") == [
+            ("WAITING", "completion put off: LOST_IN_RESTORE")
+        ]
+        await survivor.commands.sync(caller, payment.payment_id, None)
+        await change(url, "UPDATE callbacks SET next_attempt_us = 1, received_time_us = 1")
+        await survivor.applier.run_once()
+        assert await rows(url, "SELECT state, note FROM callbacks") == [
+            ("QUARANTINED", "given up: completion put off: LOST_IN_RESTORE")
+        ]
+        standing = await store.get_payment(caller.tenant_id, payment.payment_id)
+        assert standing is not None
+        assert standing.state is PaymentState.REQUIRES_ACTION
+        assert effects_of(log, "lost") == []
+        await survivor.drain(5)
+        await store.close()
+        await accounts.close()
 
 
 async def approved(link: str) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from gateway.app import failover, patience
 from gateway.app.requests import CreatePayment
 from gateway.app.runtime import Runtime
-from gateway.app.settings import EngineSettings
+from gateway.app.settings import EngineSettings, ReconciliationSettings
 from gateway.app.telemetry import Silence
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Accounts
@@ -68,13 +68,14 @@ class Scene:
         accounts: Accounts | None = None,
         interruption: Interruption | None = None,
         engine: EngineSettings = BRIEF,
+        reconciliation: ReconciliationSettings | None = None,
     ) -> Runtime:
         """A process's insides with these rules; its loops are not started."""
         store, known = self.store, accounts or self.accounts
         if interruption is not None:
             store = cast(Store, StoreWithPoints(store, interruption))
             known = cast(Accounts, AccountsWithPoints(known, interruption))
-        return Runtime(store, known, ProtoReplyCodec(), Silence(), engine, rules=rules)
+        return Runtime(store, known, ProtoReplyCodec(), Silence(), engine, rules=rules, reconciliation=reconciliation)
 
     async def aggregate(self, payment_id: str) -> Aggregate:
         """A payment as it stands."""

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.app.observing import Beat, Observing
-from gateway.app.tokens import cursor_of
+from gateway.app.observing import Beat, Observing, Told
 from gateway.domain.observations import Observation
 from gateway.domain.storage import Store
 from obol.v1 import billing_observation_pb2 as watching
@@ -49,7 +48,7 @@ async def test_a_slow_consumer_costs_one_page(tmp_path: Path) -> None:
     async with aclosing(cast(Any, stream)):
         assert isinstance(await anext(stream), Beat)
         for _ in range(PAGE):
-            assert isinstance(await anext(stream), Observation)
+            assert isinstance(await anext(stream), Told)
             await asyncio.sleep(0)
         assert reads == [PAGE]
         await anext(stream)
@@ -113,11 +112,9 @@ class Ledger:
         async with aclosing(cast(Any, stream)):
             for _ in range(reads):
                 each = await anext(stream)
-                if isinstance(each, Beat):
-                    self.cursor = each.cursor
-                else:
-                    self.seen.append(each.observation_id)
-                    self.cursor = cursor_of(each.tenant_id, each.sequence)
+                self.cursor = each.cursor
+                if not isinstance(each, Beat):
+                    self.seen.append(each.observation.observation_id)
 
 
 async def test_a_thousand_disconnects_lose_and_double_nothing(house: House) -> None:

@@ -1,97 +1,26 @@
 """A database restored from a backup sends nothing before it has looked, and charges nobody twice for what it forgot."""
 
 import asyncio
-import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import make_url
 
-from gateway.app.settings import EventSettings, ReconciliationSettings
-from gateway.cli_restore import Declared, declare, release, standing
+from gateway.cli_restore import release, standing
 from gateway.verification import verify
-from obol.v1 import payment_gateway_pb2
-from tests.databases import administer
-from tests.integration.house import House, State, eventually, money, open_house, refused
+from obol.v1 import billing_observation_pb2
+from tests.integration.house import House, State, eventually, refused
+from tests.integration.restoring import LONG_AGO, Place, pending_is_over, refund
 from tests.store.looking import rows
-
-RECONCILIATION = ReconciliationSettings(poll_s=0.05, pause_s=0.0)
-LONG_AGO = timedelta(seconds=300)
-"""More than the longest time in flight: whatever ran on the lost database has nothing under way any more."""
-
-
-@dataclass
-class Place:
-    """A database that can be put back to an earlier state, with the provider that goes on."""
-
-    url: str
-    folder: Path
-
-    @asynccontextmanager
-    async def house(self, **sections: Any) -> AsyncIterator[House]:
-        """The gateway on it, and the provider with all its books."""
-        given: dict[str, Any] = {"events": EventSettings(poll_s=0.0), "reconciliation": RECONCILIATION, **sections}
-        async with open_house(self.url, self.folder, **given) as opened:
-            yield opened
-
-    def back_up(self) -> Callable[[], None]:
-        """Take a backup, with no gateway running; what it gives restores it."""
-        if self.url.startswith("sqlite"):
-            file = Path(make_url(self.url).database or "")
-            copy = file.with_suffix(".backup")
-            shutil.copy(file, copy)
-
-            def restore() -> None:
-                for leftover in (file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
-                    leftover.unlink(missing_ok=True)
-                shutil.copy(copy, file)
-
-            return restore
-        name = make_url(self.url).database or ""
-        administer(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
-
-        def restore_database() -> None:
-            administer(f"DROP DATABASE {name} WITH (FORCE)")
-            administer(f"CREATE DATABASE {name} TEMPLATE {name}_backup")
-
-        return restore_database
-
-    async def declare(
-        self, backup_time: datetime, *, stopped_time: datetime | None = None, accounts: Sequence[str] = ("acct_main",)
-    ) -> Declared:
-        """What `obol restore` does."""
-        return await declare(
-            self.url,
-            accounts,
-            backup_time=backup_time,
-            stopped_time=stopped_time,
-            actor="operator",
-            reason="the disk was lost",
-        )
 
 
 @pytest.fixture
 def place(database_url: str, tmp_path: Path) -> Place:
     """A fresh database of each kind."""
     return Place(database_url, tmp_path)
-
-
-async def refund(house: House, payment_id: str, key: str, amount: int) -> Any:
-    """RefundPayment; the refund."""
-    request = payment_gateway_pb2.RefundPaymentRequest(idempotency_key=key, payment_id=payment_id, amount=money(amount))
-    return (await house.payments.RefundPayment(request, metadata=house.metadata, timeout=10)).refund
-
-
-async def pending_is_over(house: House) -> None:
-    """Wait until the account may send."""
-    await eventually(lambda: standing(house.database_url, ["acct_main"]), lambda found: not found[-1].pending)
 
 
 async def test_what_the_backup_had_lost_is_never_done_twice(place: Place) -> None:
@@ -232,6 +161,110 @@ async def test_without_a_declaration_the_providers_key_still_stands_in_the_way(p
         assert len(house.effects(kind="capture")) == 2
     report = await verify(place.url, effect_log=place.folder / "sandbox" / "effects.jsonl")
     assert {each.invariant for each in report.violations} <= {"I2", "I3"}, report.violations
+
+
+async def observed(house: House, cursor: str, count: int = 0, **asked: Any) -> tuple[list[str], str]:
+    """What a consumer with that cursor sees, `count` at least, and its cursor at the sign of life after that."""
+    request = billing_observation_pb2.WatchObservationsRequest(cursor=cursor, **asked)
+    watch = house.observations.WatchObservations(request, metadata=house.metadata, timeout=10)
+    seen: list[str] = []
+    at_start = True
+    async for message in watch:
+        if message.HasField("observation"):
+            seen.append(message.observation.observation_id)
+            cursor = message.observation.cursor
+        elif not at_start and len(seen) >= count:
+            cursor = message.heartbeat.cursor
+            break
+        at_start = False
+    watch.cancel()
+    return seen, cursor
+
+
+async def logged(house: House, count: int) -> list[str]:
+    """The log, once it has so many entries."""
+    query = "SELECT observation_id FROM observation_log ORDER BY sequence"
+    found = await eventually(lambda: rows(house.database_url, query), lambda found: len(found) == count)
+    return [observation_id for (observation_id,) in found]
+
+
+async def test_a_consumer_with_a_cursor_of_its_own_misses_nothing_of_a_restored_log(place: Place) -> None:
+    """Its cursor is of the lost time: it is taken back to where the backup was, however far the new log has come."""
+    async with place.house() as house:
+        await house.create("kept")
+        kept, at_backup = await observed(house, "", 1)
+    restore, backup_time = place.back_up(), datetime.now(UTC)
+    async with place.house() as house:
+        for number in range(3):
+            await house.create(f"lost-{number}")
+        lost, held = await observed(house, at_backup, 3)
+        assert (len(kept), len(lost)) == (1, 3)
+    restore()
+    await place.declare(backup_time, accounts=())
+    await release(place.url, "acct_main", actor="operator", reason="the test goes on")
+    async with place.house() as house:
+        # The log is shorter than the cursor that is held, and later just as long, and longer.
+        assert await observed(house, held) == await observed(house, at_backup)
+        for number in range(4):
+            await house.create(f"new-{number}")
+        new = (await logged(house, 5))[1:]
+        seen, after = await observed(house, held)
+        assert seen == new, "all that is new, in order, under numbers that it had seen"
+        assert (await observed(house, held, consumer="ledger"))[0] == new, "a named consumer's own cursor as well"
+        listing = billing_observation_pb2.ListObservationsRequest(cursor=held)
+        page = await house.observations.ListObservations(listing, metadata=house.metadata, timeout=10)
+        assert [each.observation_id for each in page.observations] == new
+        assert page.next_cursor == after == page.observations[-1].cursor
+        assert (await observed(house, after)) == ([], after), "once taken back it goes on as ever"
+        assert (await observed(house, at_backup))[0] == new, "and what both have is not sent again"
+        assert (await observed(house, ""))[0] == kept + new
+
+
+async def test_a_database_restored_twice_from_one_backup_tells_both_times_apart(place: Place) -> None:
+    """Both restores are generation 1, and a cursor of the first one's time is not taken for one of the second."""
+    async with place.house() as house:
+        await house.create("kept")
+    restore, backup_time = place.back_up(), datetime.now(UTC)
+    held, seen = "", list[str]()
+    for attempt in range(2):
+        restore()
+        assert (await place.declare(backup_time, accounts=())).restore.generation == 1
+        await release(place.url, "acct_main", actor="operator", reason="the test goes on")
+        async with place.house() as house:
+            for number in range(3):
+                await house.create(f"new-{attempt}-{number}")
+            log = await logged(house, 4)
+            seen, held = await observed(house, held, 3)
+            assert log[attempt:] == seen, "what is new since, and of the backup what was not seen"
+
+
+async def test_a_stream_that_is_open_when_a_restore_is_declared_goes_back_with_it(place: Place) -> None:
+    """Gateways should be stopped; one that was not sends again what came since the backup, and goes on in order."""
+    async with place.house() as house:
+        await house.create("before")
+        await logged(house, 1)
+        backup_time = datetime.now(UTC)
+        await house.create("since")
+        watch = house.observations.WatchObservations(
+            billing_observation_pb2.WatchObservationsRequest(), metadata=house.metadata, timeout=10
+        )
+        seen: list[str] = []
+        declared = False
+        async for message in watch:
+            if message.HasField("observation"):
+                seen.append(message.observation.observation_id)
+            if len(seen) == 2 and not declared:
+                declared = True
+                await place.declare(backup_time, accounts=())
+                await release(place.url, "acct_main", actor="operator", reason="the test goes on")
+                await house.create("after")
+            if len(seen) >= 4:
+                break
+        watch.cancel()
+        first, second, third = await logged(house, 3)
+        assert seen in ([first, second, second, third], [first, second, third, second])
+        # Nothing wakes for ever for a number that was heard of before.
+        assert (await observed(house, message.observation.cursor))[0] in ([], [third])
 
 
 async def test_a_claim_that_waits_for_the_declaration_sees_it(place: Place) -> None:

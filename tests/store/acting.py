@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+from gateway.domain.commands import Caller
+from gateway.domain.lost import LostOutcome, LostPayment, LostProposal, LostSettlement
 from gateway.domain.movements import MovementKind
 from gateway.domain.payments import Payment
+from gateway.domain.reconciliation import Break, BreakType, Wanted
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import (
     Claim,
@@ -106,3 +109,47 @@ async def resolved(store: Store, **approval: object) -> Claim:
     )
     assert await store.settle(settlement) is SettleOutcome.APPLIED
     return claim
+
+
+async def lost(store: Store, payment_id: str = "pay_lost", *, order: str = "", key: str = "loss") -> LostPayment:
+    """A payment whose only operation a reconciliation found at the provider, and nobody here knows."""
+    operator = Caller("", "", "operator", "corr")
+    window = (making.CREATED_US - 1, making.CREATED_US + 1)
+    await store.want_reconciliation(Wanted(making.fresh("rec"), operator, key, making.ACCOUNT, *window), making.audit())
+    job = await store.take_reconciliation(lease_s=60.0)
+    assert job is not None
+    found = Break(
+        *(BreakType.MISSING_HERE, making.TENANT, payment_id, "obj", "", ""),
+        order_reference=order,
+        operation_ids=(f"op_{payment_id}_{key}",),
+        holds_order=bool(order),
+    )
+    assert await store.note_breaks(job, [found])
+    assert await store.end_reconciliation(job, failure="", quiet_s=0.0)
+    made = await store.get_lost(making.TENANT, payment_id)
+    assert made is not None
+    return made
+
+
+async def said_by(store: Store, payment: LostPayment, outcome: LostOutcome, actor: str = "ann") -> LostProposal:
+    """What one operator says of a lost payment."""
+    proposal = LostProposal(
+        proposal_id=making.fresh("prp"),
+        tenant_id=payment.tenant_id,
+        payment_id=payment.payment_id,
+        order_reference=payment.order_reference,
+        outcome=outcome,
+        reason="seen",
+        shown="shown",
+        actor=actor,
+        correlation_id="corr",
+    )
+    return await store.propose_lost(proposal, making.audit())
+
+
+async def said_of(
+    store: Store, payment: LostPayment, outcome: LostOutcome, *, actor: str = "ann", approver: str = "bob"
+) -> LostSettlement | None:
+    """What two operators say of it."""
+    kept = await said_by(store, payment, outcome, actor)
+    return await store.settle_lost(kept, Caller("", "", approver, "corr"), "seen as well", making.audit())

@@ -5,10 +5,11 @@ import sqlite3
 import asyncpg
 import pytest
 
+from gateway.domain.lost import LostOutcome
 from gateway.domain.storage import Decision, Store
 from store.append_only import APPEND_ONLY
 from tests.store import making
-from tests.store.acting import captured, resolved, unknown
+from tests.store.acting import captured, lost, resolved, said_of, unknown
 from tests.store.looking import census, rows
 
 CHANGES = ("UPDATE {} SET tenant_id = 'forged'", "DELETE FROM {}")
@@ -25,6 +26,7 @@ async def test_what_is_appended_stays(store: Store, url: str) -> None:
     await store.append_evidence(aggregate.operations[0], "seen", making.audit())
     await resolved(store)
     await unknown(store)
+    await said_of(store, await lost(store), LostOutcome.UNDONE)
     await store.raise_alarms(lambda _: making.audit(), older_than_s=0, limit=1)
     before = await census(url)
     assert [table for table in APPEND_ONLY if not before[table]] == []

@@ -49,7 +49,7 @@ async def test_an_observation_is_read_back_as_it_was_told(store: Store) -> None:
     (told,) = settlement.observations
     assert await log(store) == [replace(told, sequence=1)]
     assert await store.get_observation(making.TENANT, told.observation_id) == replace(told, sequence=1)
-    assert await store.last_sequence() == 1
+    assert (await store.log_end()).last_sequence == 1
 
 
 async def test_the_log_has_neither_gap_nor_double_nor_a_payment_out_of_order(store: Store, beside: Store) -> None:
@@ -149,7 +149,7 @@ async def test_waiting_ends_when_something_is_there(store: Store, beside: Store)
     """A waiter of another replica wakes for a commit long before its own limit."""
     payment = await captured(store)
     await log(store)
-    last = await store.last_sequence()
+    last = (await store.log_end()).last_sequence
     waiting = [asyncio.create_task(beside.wait_for_observations(last, timeout_s=20)) for _ in range(50)]
     await asyncio.sleep(0.05)
     assert not any(task.done() for task in waiting)
@@ -169,7 +169,7 @@ async def test_a_notification_wakes_before_any_poll(postgresql: str, monkeypatch
     await log(store)
     await beside.wait_for_observations(0, timeout_s=5)
     for _ in range(2):
-        last = await store.last_sequence()
+        last = (await store.log_end()).last_sequence
         waiting = asyncio.create_task(beside.wait_for_observations(last, timeout_s=20))
         await asyncio.sleep(0.3)
         payment = await tell(store, payment)

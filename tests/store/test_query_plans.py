@@ -155,7 +155,11 @@ def hot_calls(store: Store) -> Iterator[tuple[str, Callable[[], Awaitable[Any]]]
     yield "read_observations", lambda: store.read_observations(tenant, after_sequence=90, limit=10)
     yield "read of payment", lambda: store.read_observations(tenant, after_sequence=0, limit=10, payment_id=one)
     yield "get_observation", lambda: store.get_observation(tenant, "obs-77")
-    yield "last_sequence", store.last_sequence
+    yield "log_end", store.log_end
+    yield "turns", store.turns
+    yield "list_lost", lambda: store.list_lost("", after=("", ""), limit=10, with_settled=False)
+    yield "get_lost", lambda: store.get_lost(tenant, one)
+    yield "lost_by", lambda: store.lost_by(tenant, "op-1", "order-1")
     yield "decide", lambda: store.decide(making.CALLER, "billing", [Decision("obs-77", True)], making.audit())
     job = _job()
     yield "take_reconciliation", lambda: store.take_reconciliation(lease_s=1)

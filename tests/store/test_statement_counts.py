@@ -53,7 +53,7 @@ async def test_on_postgresql_a_refund_a_read_and_a_callback_are_one_statement_ea
         lambda: store.take_callbacks(limit=10, lease_s=1),
         lambda: store.change_callback(CallbackChange(callback.callback_id, 1, CallbackState.APPLIED), [making.audit()]),
         lambda: store.take_due(limit=10, lease_s=1),
-        store.last_sequence,
+        store.log_end,
         lambda: store.read_observations(making.TENANT, after_sequence=0, limit=10),
     )
     for call in calls:

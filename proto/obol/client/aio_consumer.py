@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from obol.client.aio import AioBillingObservationClient, AioWatch
 from obol.client.cursors import CursorStore
-from obol.client.decisions import Batch, ConsumerLimits, Decision
+from obol.client.decisions import DROPPED, FORGOTTEN, Batch, ConsumerLimits, Decision
 from obol.client.errors import GatewayError, Unavailable
 from obol.client.pace import AioPace
 from obol.v1 import billing_observation_pb2 as observing
@@ -43,6 +43,7 @@ class AioObservationConsumer:
         self._stopped = asyncio.Event()
         self._cursor = ""
         self._repeats = 0
+        self._has_dropped = False
 
     async def run(self) -> None:
         """Handle observations until `stop`; what was decided is sent before it returns, if the gateway is there.
@@ -131,10 +132,15 @@ class AioObservationConsumer:
             if self._cursors is not None:
                 await asyncio.to_thread(self._cursors.save, cursor)
             self._cursor = cursor
+            self._has_dropped = False
 
     async def _wait_out(self, error: GatewayError) -> None:
         """Wait before trying again; raise what waiting does not mend."""
-        if not error.safe_to_retry:
+        if error.reason == FORGOTTEN and len(self._batch) and not self._has_dropped:
+            _log.error("consumer %s: %s; %d decisions dropped: %s", self._consumer, error, len(self._batch), DROPPED)
+            self._has_dropped = True
+            self._batch.clear()
+        elif not error.safe_to_retry:
             raise error
         if self._stopped.is_set():
             return

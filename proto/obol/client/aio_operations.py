@@ -76,3 +76,19 @@ class AioOperationsClient:
         return await answer(
             self._stub.ListAuditRecords, request, self._operator, options, READ_TIMEOUT_S, command=False
         )
+
+    async def list_lost_payments(
+        self, request: ops.ListLostPaymentsRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListLostPaymentsResponse:
+        """A page of payments that a restore from backup lost."""
+        return await answer(
+            self._stub.ListLostPayments, request, self._operator, options, READ_TIMEOUT_S, command=False
+        )
+
+    async def settle_lost_payment(
+        self, request: ops.SettleLostPaymentRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.SettleLostPaymentResponse:
+        """Propose what became of a lost payment by hand, or approve another operator's proposal."""
+        return await answer(
+            self._stub.SettleLostPayment, request, self._operator, options, COMMAND_TIMEOUT_S, command=False
+        )

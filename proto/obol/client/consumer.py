@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from obol.client.cursors import CursorStore
-from obol.client.decisions import Batch, ConsumerLimits, Decision
+from obol.client.decisions import DROPPED, FORGOTTEN, Batch, ConsumerLimits, Decision
 from obol.client.errors import GatewayError, Unavailable
 from obol.client.gateway import BillingObservationClient, Watch
 from obol.client.pace import Pace
@@ -58,6 +58,7 @@ class ObservationConsumer:
         self._watch: Watch | None = None
         self._cursor = ""
         self._repeats = 0
+        self._has_dropped = False
 
     def run(self) -> None:
         """Handle observations until `stop`; what was decided is sent before it returns, if the gateway is there.
@@ -148,10 +149,15 @@ class ObservationConsumer:
             if self._cursors is not None:
                 self._cursors.save(cursor)
             self._cursor = cursor
+            self._has_dropped = False
 
     def _wait_out(self, error: GatewayError) -> None:
         """Wait before trying again; raise what waiting does not mend."""
-        if not error.safe_to_retry:
+        if error.reason == FORGOTTEN and len(self._batch) and not self._has_dropped:
+            _log.error("consumer %s: %s; %d decisions dropped: %s", self._consumer, error, len(self._batch), DROPPED)
+            self._has_dropped = True
+            self._batch.clear()
+        elif not error.safe_to_retry:
             raise error
         if self._stopped.is_set():
             return

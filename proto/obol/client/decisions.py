@@ -10,6 +10,9 @@ from obol.v1.observation_pb2 import Observation
 BATCH_MAX = 500
 """The contract's bound for one Accept or Reject."""
 REASON_CHARACTERS_MAX = 500
+FORGOTTEN = "OBSERVATION_NOT_FOUND"
+"""What a gateway says of decisions on observations that its database, restored from a backup, has lost."""
+DROPPED = "the gateway knows one of them no more, as after a restore from backup; what it knows comes again"
 _CONSUMER = re.compile(r"[a-z0-9_.-]{1,100}")
 
 

@@ -37,7 +37,9 @@ class BillingObservationStub:
     """Streams observations after a cursor, in order, then goes on as they come; a heartbeat tells that the stream lives.
 
     At least once: after a reconnect, what follows the given cursor comes again. INVALID_ARGUMENT, CURSOR_INVALID, for a
-    cursor that was never issued to this tenant. The server may end the stream with UNAVAILABLE at any time (a drain):
+    cursor that was never issued to this tenant. A cursor from before a restore from backup stays good: the stream goes
+    back to where the restored log parts from the one that the cursor is of, so that nothing new is missed, and what both
+    have after it may come again. The server may end the stream with UNAVAILABLE at any time (a drain):
     resume from the last cursor.
     """
     ListObservations: _grpc.UnaryUnaryMultiCallable[_billing_observation_pb2.ListObservationsRequest, _billing_observation_pb2.ListObservationsResponse]
@@ -64,7 +66,9 @@ class BillingObservationAsyncStub(BillingObservationStub):
     """Streams observations after a cursor, in order, then goes on as they come; a heartbeat tells that the stream lives.
 
     At least once: after a reconnect, what follows the given cursor comes again. INVALID_ARGUMENT, CURSOR_INVALID, for a
-    cursor that was never issued to this tenant. The server may end the stream with UNAVAILABLE at any time (a drain):
+    cursor that was never issued to this tenant. A cursor from before a restore from backup stays good: the stream goes
+    back to where the restored log parts from the one that the cursor is of, so that nothing new is missed, and what both
+    have after it may come again. The server may end the stream with UNAVAILABLE at any time (a drain):
     resume from the last cursor.
     """
     ListObservations: _aio.UnaryUnaryMultiCallable[_billing_observation_pb2.ListObservationsRequest, _billing_observation_pb2.ListObservationsResponse]  # type: ignore[assignment]
@@ -94,7 +98,9 @@ class BillingObservationServicer(metaclass=_abc_1.ABCMeta):
         """Streams observations after a cursor, in order, then goes on as they come; a heartbeat tells that the stream lives.
 
         At least once: after a reconnect, what follows the given cursor comes again. INVALID_ARGUMENT, CURSOR_INVALID, for a
-        cursor that was never issued to this tenant. The server may end the stream with UNAVAILABLE at any time (a drain):
+        cursor that was never issued to this tenant. A cursor from before a restore from backup stays good: the stream goes
+        back to where the restored log parts from the one that the cursor is of, so that nothing new is missed, and what both
+        have after it may come again. The server may end the stream with UNAVAILABLE at any time (a drain):
         resume from the last cursor.
         """
 

@@ -215,6 +215,30 @@ RECONCILIATION_STATE_FAILED: ReconciliationState.ValueType  # 4
 """It cannot come to an end; what it found stands. Ask for a new one."""
 Global___ReconciliationState: _TypeAlias = ReconciliationState  # noqa: Y015
 
+class _LostOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LostOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LostOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOST_OUTCOME_UNSPECIFIED: _LostOutcome.ValueType  # 0
+    """Never sent."""
+    LOST_OUTCOME_STANDS: _LostOutcome.ValueType  # 1
+    """Its money was taken and stays taken: it is booked outside the gateway, and its order is paid."""
+    LOST_OUTCOME_UNDONE: _LostOutcome.ValueType  # 2
+    """It was cancelled or refunded at the provider, and nothing of it stands."""
+
+class LostOutcome(_LostOutcome, metaclass=_LostOutcomeEnumTypeWrapper):
+    """What became of a lost payment by hand."""
+
+LOST_OUTCOME_UNSPECIFIED: LostOutcome.ValueType  # 0
+"""Never sent."""
+LOST_OUTCOME_STANDS: LostOutcome.ValueType  # 1
+"""Its money was taken and stays taken: it is booked outside the gateway, and its order is paid."""
+LOST_OUTCOME_UNDONE: LostOutcome.ValueType  # 2
+"""It was cancelled or refunded at the provider, and nothing of it stands."""
+Global___LostOutcome: _TypeAlias = LostOutcome  # noqa: Y015
+
 @_typing.final
 class SetProviderModeRequest(_message.Message):
     """Sets an account's mode."""
@@ -1644,3 +1668,301 @@ class ReconciliationBreak(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconciliationBreak: _TypeAlias = ReconciliationBreak  # noqa: Y015
+
+@_typing.final
+class ListLostPaymentsRequest(_message.Message):
+    """Which lost payments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    WITH_SETTLED_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Of this tenant; empty for all."""
+    with_settled: _builtins.bool
+    """Also those that two operators have settled."""
+    page_size: _builtins.int
+    """1 to 200; 0 is 50."""
+    page_token: _builtins.str
+    """The next_page_token of the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        with_settled: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id", "with_settled", b"with_settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostPaymentsRequest: _TypeAlias = ListLostPaymentsRequest  # noqa: Y015
+
+@_typing.final
+class ListLostPaymentsResponse(_message.Message):
+    """A page of lost payments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def payments(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostPayment]:
+        """By tenant and payment."""
+
+    def __init__(
+        self,
+        *,
+        payments: _abc.Iterable[Global___LostPayment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "payments", b"payments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLostPaymentsResponse: _TypeAlias = ListLostPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class LostPayment(_message.Message):
+    """A payment of which a provider showed what this database has no command for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    OBJECTS_FIELD_NUMBER: _builtins.int
+    ORDER_REFERENCE_FIELD_NUMBER: _builtins.int
+    OPERATION_IDS_FIELD_NUMBER: _builtins.int
+    RECONCILIATION_IDS_FIELD_NUMBER: _builtins.int
+    FOUND_TIME_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose it is."""
+    payment_id: _builtins.str
+    """The payment, by the reference that the provider keeps. GetPayment may not know it."""
+    order_reference: _builtins.str
+    """The order that it holds against a payment that declares it unique; empty where it holds none, or no longer."""
+    @_builtins.property
+    def objects(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostObject]:
+        """The provider's objects."""
+
+    @_builtins.property
+    def operation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The operations that were lost."""
+
+    @_builtins.property
+    def reconciliation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The reconciliations that found them."""
+
+    @_builtins.property
+    def found_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of them was found."""
+
+    @_builtins.property
+    def proposal(self) -> Global___LostProposal:
+        """What an operator proposes, and nobody has approved yet."""
+
+    @_builtins.property
+    def settlement(self) -> Global___LostSettlement:
+        """What two operators have said of all of it."""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        objects: _abc.Iterable[Global___LostObject] | None = ...,
+        order_reference: _builtins.str = ...,
+        operation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        reconciliation_ids: _abc.Iterable[_builtins.str] | None = ...,
+        found_time: _timestamp_pb2.Timestamp | None = ...,
+        proposal: Global___LostProposal | None = ...,
+        settlement: Global___LostSettlement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["found_time", b"found_time", "proposal", b"proposal", "settlement", b"settlement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found_time", b"found_time", "objects", b"objects", "operation_ids", b"operation_ids", "order_reference", b"order_reference", "payment_id", b"payment_id", "proposal", b"proposal", "reconciliation_ids", b"reconciliation_ids", "settlement", b"settlement", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostPayment: _TypeAlias = LostPayment  # noqa: Y015
+
+@_typing.final
+class LostObject(_message.Message):
+    """An object at a provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """The configured account."""
+    provider_payment_id: _builtins.str
+    """The provider's id."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        provider_payment_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "provider_payment_id", b"provider_payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostObject: _TypeAlias = LostObject  # noqa: Y015
+
+@_typing.final
+class LostProposal(_message.Message):
+    """What one operator says of a lost payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PROPOSE_TIME_FIELD_NUMBER: _builtins.int
+    proposal_id: _builtins.str
+    """"prp_...": another operator approves it by this."""
+    outcome: Global___LostOutcome.ValueType
+    """What became of it."""
+    reason: _builtins.str
+    """Why: what was done where."""
+    shown: _builtins.str
+    """How the provider's objects stood then, in words."""
+    actor: _builtins.str
+    """Who proposes."""
+    @_builtins.property
+    def propose_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        proposal_id: _builtins.str = ...,
+        outcome: Global___LostOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        shown: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        propose_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["propose_time", b"propose_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "outcome", b"outcome", "proposal_id", b"proposal_id", "propose_time", b"propose_time", "reason", b"reason", "shown", b"shown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostProposal: _TypeAlias = LostProposal  # noqa: Y015
+
+@_typing.final
+class LostSettlement(_message.Message):
+    """What two operators say of a lost payment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """The second one."""
+    reason: _builtins.str
+    """The second one's words."""
+    @_builtins.property
+    def proposal(self) -> Global___LostProposal:
+        """The first one's word."""
+
+    @_builtins.property
+    def settle_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        proposal: Global___LostProposal | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        settle_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal", "settle_time", b"settle_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "proposal", b"proposal", "reason", b"reason", "settle_time", b"settle_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostSettlement: _TypeAlias = LostSettlement  # noqa: Y015
+
+@_typing.final
+class SettleLostPaymentRequest(_message.Message):
+    """Proposes what became of a lost payment, or approves it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    APPROVE_PROPOSAL_ID_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    """Whose payment."""
+    payment_id: _builtins.str
+    """Which one."""
+    outcome: Global___LostOutcome.ValueType
+    """What became of it; with approve_proposal_id it must be what was proposed."""
+    reason: _builtins.str
+    """Why, 1 to 500 characters in one line: what was done where. The approver's own words with approve_proposal_id."""
+    approve_proposal_id: _builtins.str
+    """The proposal to approve; empty to propose."""
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        outcome: Global___LostOutcome.ValueType = ...,
+        reason: _builtins.str = ...,
+        approve_proposal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve_proposal_id", b"approve_proposal_id", "outcome", b"outcome", "payment_id", b"payment_id", "reason", b"reason", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleLostPaymentRequest: _TypeAlias = SettleLostPaymentRequest  # noqa: Y015
+
+@_typing.final
+class SettleLostPaymentResponse(_message.Message):
+    """What came of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> Global___LostPayment:
+        """The payment as it stands now."""
+
+    def __init__(
+        self,
+        *,
+        payment: Global___LostPayment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettleLostPaymentResponse: _TypeAlias = SettleLostPaymentResponse  # noqa: Y015

@@ -94,6 +94,16 @@ class OperationsStub:
                 request_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
                 _registered_method=True)
+        self.ListLostPayments = channel.unary_unary(
+                '/obol.v1.Operations/ListLostPayments',
+                request_serializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsResponse.FromString,
+                _registered_method=True)
+        self.SettleLostPayment = channel.unary_unary(
+                '/obol.v1.Operations/SettleLostPayment',
+                request_serializer=obol_dot_v1_dot_operations__pb2.SettleLostPaymentRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.SettleLostPaymentResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServicer:
@@ -207,6 +217,31 @@ class OperationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListLostPayments(self, request, context):
+        """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
+        commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
+        INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SettleLostPayment(self, request, context):
+        """Says what became of a lost payment by hand: one operator proposes, a second one approves. Nothing is sent.
+
+        STANDS: the refusals say from then on that it is paid. UNDONE: they say that too, its order is free for a new
+        command, and a failover that it held up ends; that is final. A proposal holds for seven days, until a later one, and
+        until more of the payment is found lost; the same proposal again answers the first one, and so does the same
+        approval. Both times the provider is asked, and what it shows outranks the operators.
+
+        NOT_FOUND: PAYMENT_NOT_FOUND, where nothing of it was found lost; PROPOSAL_NOT_FOUND, for one that is not its latest.
+        FAILED_PRECONDITION: PROPOSAL_DIFFERS; APPROVAL_NEEDS_ANOTHER; EVIDENCE_CONTRADICTS; PROPOSAL_STALE, also where the
+        payment is UNDONE already. UNAVAILABLE, PROVIDER_UNAVAILABLE: it could not be read and may be readable later.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -259,6 +294,16 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.GetReconciliation,
                     request_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.FromString,
                     response_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.SerializeToString,
+            ),
+            'ListLostPayments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLostPayments,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsResponse.SerializeToString,
+            ),
+            'SettleLostPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleLostPayment,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.SettleLostPaymentRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.SettleLostPaymentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -541,6 +586,60 @@ class Operations:
             '/obol.v1.Operations/GetReconciliation',
             obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
             obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLostPayments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/ListLostPayments',
+            obol_dot_v1_dot_operations__pb2.ListLostPaymentsRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.ListLostPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleLostPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/SettleLostPayment',
+            obol_dot_v1_dot_operations__pb2.SettleLostPaymentRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.SettleLostPaymentResponse.FromString,
             options,
             channel_credentials,
             insecure,

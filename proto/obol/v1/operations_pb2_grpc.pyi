@@ -98,6 +98,23 @@ class OperationsStub:
     """
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListLostPayments: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]
+    """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
+    commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
+    INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
+    """
+    SettleLostPayment: _grpc.UnaryUnaryMultiCallable[_operations_pb2.SettleLostPaymentRequest, _operations_pb2.SettleLostPaymentResponse]
+    """Says what became of a lost payment by hand: one operator proposes, a second one approves. Nothing is sent.
+
+    STANDS: the refusals say from then on that it is paid. UNDONE: they say that too, its order is free for a new
+    command, and a failover that it held up ends; that is final. A proposal holds for seven days, until a later one, and
+    until more of the payment is found lost; the same proposal again answers the first one, and so does the same
+    approval. Both times the provider is asked, and what it shows outranks the operators.
+
+    NOT_FOUND: PAYMENT_NOT_FOUND, where nothing of it was found lost; PROPOSAL_NOT_FOUND, for one that is not its latest.
+    FAILED_PRECONDITION: PROPOSAL_DIFFERS; APPROVAL_NEEDS_ANOTHER; EVIDENCE_CONTRADICTS; PROPOSAL_STALE, also where the
+    payment is UNDONE already. UNAVAILABLE, PROVIDER_UNAVAILABLE: it could not be read and may be readable later.
+    """
 
 @_typing.type_check_only
 class OperationsAsyncStub(OperationsStub):
@@ -169,6 +186,23 @@ class OperationsAsyncStub(OperationsStub):
     """
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListLostPayments: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]  # type: ignore[assignment]
+    """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
+    commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
+    INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
+    """
+    SettleLostPayment: _aio.UnaryUnaryMultiCallable[_operations_pb2.SettleLostPaymentRequest, _operations_pb2.SettleLostPaymentResponse]  # type: ignore[assignment]
+    """Says what became of a lost payment by hand: one operator proposes, a second one approves. Nothing is sent.
+
+    STANDS: the refusals say from then on that it is paid. UNDONE: they say that too, its order is free for a new
+    command, and a failover that it held up ends; that is final. A proposal holds for seven days, until a later one, and
+    until more of the payment is found lost; the same proposal again answers the first one, and so does the same
+    approval. Both times the provider is asked, and what it shows outranks the operators.
+
+    NOT_FOUND: PAYMENT_NOT_FOUND, where nothing of it was found lost; PROPOSAL_NOT_FOUND, for one that is not its latest.
+    FAILED_PRECONDITION: PROPOSAL_DIFFERS; APPROVAL_NEEDS_ANOTHER; EVIDENCE_CONTRADICTS; PROPOSAL_STALE, also where the
+    payment is UNDONE already. UNAVAILABLE, PROVIDER_UNAVAILABLE: it could not be read and may be readable later.
+    """
 
 class OperationsServicer(metaclass=_abc_1.ABCMeta):
     """What operators do: look at what is unresolved, explain a payment, reconcile with the provider, and decide where no
@@ -297,5 +331,34 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.GetReconciliationResponse, _abc.Awaitable[_operations_pb2.GetReconciliationResponse]]:
         """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListLostPayments(
+        self,
+        request: _operations_pb2.ListLostPaymentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ListLostPaymentsResponse, _abc.Awaitable[_operations_pb2.ListLostPaymentsResponse]]:
+        """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
+        commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
+        INVALID_ARGUMENT, PAGE_TOKEN_INVALID, for a token of another filter.
+        """
+
+    @_abc_1.abstractmethod
+    def SettleLostPayment(
+        self,
+        request: _operations_pb2.SettleLostPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.SettleLostPaymentResponse, _abc.Awaitable[_operations_pb2.SettleLostPaymentResponse]]:
+        """Says what became of a lost payment by hand: one operator proposes, a second one approves. Nothing is sent.
+
+        STANDS: the refusals say from then on that it is paid. UNDONE: they say that too, its order is free for a new
+        command, and a failover that it held up ends; that is final. A proposal holds for seven days, until a later one, and
+        until more of the payment is found lost; the same proposal again answers the first one, and so does the same
+        approval. Both times the provider is asked, and what it shows outranks the operators.
+
+        NOT_FOUND: PAYMENT_NOT_FOUND, where nothing of it was found lost; PROPOSAL_NOT_FOUND, for one that is not its latest.
+        FAILED_PRECONDITION: PROPOSAL_DIFFERS; APPROVAL_NEEDS_ANOTHER; EVIDENCE_CONTRADICTS; PROPOSAL_STALE, also where the
+        payment is UNDONE already. UNAVAILABLE, PROVIDER_UNAVAILABLE: it could not be read and may be readable later.
+        """
 
 def add_OperationsServicer_to_server(servicer: OperationsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

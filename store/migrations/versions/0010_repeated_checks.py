@@ -8,7 +8,7 @@ break these. SQLite, where checks cost next to nothing and cannot be dropped alo
 from alembic import op
 
 revision = "0010"
-down_revision = "0007"
+down_revision = "0009"
 branch_labels = None
 depends_on = None
 

@@ -120,6 +120,55 @@ def test_a_misspelt_variable_is_an_error_and_not_a_silence(
     assert SECRET not in "".join(found)
 
 
+NEWER = """
+grcp = 1
+[grpc]
+port = 50055
+prot = 1
+[engine]
+laese_s = 1
+[providers.acct_main]
+provider = "sandbox"
+base_url = "http://127.0.0.1:8080"
+api_key = "planted-secret"
+newer = "planted-secret"
+[[routing.rules]]
+name = "all"
+accounts = ["acct_main"]
+newer = 1
+"""
+
+
+def test_a_release_that_is_rolled_back_passes_over_what_it_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told to, it starts with all that it knows, and names each that it does not; never the value of one."""
+    (tmp_path / "obol.toml").write_text(NEWER)
+    monkeypatch.setenv("OBOL_NEWER__THING", SECRET)
+    monkeypatch.setenv("OBOL_GRPC__NEWER", SECRET)
+    refused = problems()
+    assert len(refused) == 7
+    monkeypatch.setenv("OBOL_SETTINGS_UNKNOWN", "warn")
+    settings = load_settings()
+    assert (settings.grpc.port, list(settings.providers)) == (50055, ["acct_main"])
+    told = capsys.readouterr().err
+    for name in ("OBOL_NEWER__THING", "grcp", "grpc.prot", "grpc.newer", "engine.laese_s", "providers.acct_main.newer"):
+        assert f"passed over: {name} (from" in told
+    assert "routing.rules.0.newer" in told
+    assert told.count("passed over") == 7
+    assert SECRET not in told
+
+
+def test_what_is_known_and_wrong_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only names are; and a word that is neither refuse nor warn is an error itself."""
+    monkeypatch.setenv("OBOL_SETTINGS_UNKNOWN", "warn")
+    (tmp_path / "obol.toml").write_text("[grpc]\nport = 70000\nprot = 1\n")
+    (found,) = problems()
+    assert found.startswith("grpc.port (from the file obol.toml): input should be less than")
+    monkeypatch.setenv("OBOL_SETTINGS_UNKNOWN", "wran")
+    assert problems() == ["OBOL_SETTINGS_UNKNOWN (from the environment): must be refuse or warn, not 'wran'"]
+
+
 def test_a_key_is_all_that_a_provider_of_its_name_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """One variable: the account is of the kind that its name says, alone, and so the default."""
     monkeypatch.setenv("OBOL_PROVIDERS__STRIPE__API_KEY", SECRET)

@@ -194,7 +194,7 @@ def test_every_field_of_an_observation_is_filled() -> None:
             "decline": DECLINE,
         }
     )
-    message = observation_to_proto(seen)
+    message = observation_to_proto(seen, "x-cursor")
     assert unset(message) == set()
     assert unset(message.command) == set()
     assert unset(message.money) == {"capturable", "refundable"}
