@@ -3,10 +3,11 @@
     create      POST /v2/checkout/orders
     complete    POST /v2/checkout/orders/{order}/capture | authorize
     capture     POST /v2/payments/authorizations/{authorization}/capture
+    adjust      POST /v2/payments/authorizations/{authorization}/reauthorize
     cancel      POST /v2/payments/authorizations/{authorization}/void
     refund      POST /v2/payments/captures/{capture}/refund
 
-The last three answer with what they are about and not with the order: the order's id and ours travel in headers of our
+The last four answer with what they are about and not with the order: the order's id and ours travel in headers of our
 own, which PayPal passes over, so that a kept request says everything that reading its answer needs.
 """
 
@@ -86,6 +87,13 @@ def capture(reference: OperationReference, payment: Payment, amount_minor: int, 
     return _prepared(reference, path, _json(_told(body)), PAYMENTS_KEY_WINDOW_S, _order_id(payment))
 
 
+def adjust(reference: OperationReference, payment: Payment, total_minor: int) -> PreparedRequest:
+    """The authorization is made anew, of `total_minor`. It takes no reference of ours: only its answer is evidence."""
+    body = _json({"amount": money_of(total_minor, payment.terms.currency)})
+    path = f"{AUTHORIZATIONS_PATH}/{_quoted(_hold(payment).provider_movement_id)}/reauthorize"
+    return _prepared(reference, path, body, PAYMENTS_KEY_WINDOW_S, _order_id(payment))
+
+
 def cancel(reference: OperationReference, payment: Payment, reason: str) -> PreparedRequest:
     """The authorization is voided. Raises Precondition before there is one: PayPal cannot cancel an open order."""
     path = f"{AUTHORIZATIONS_PATH}/{_quoted(_hold(payment).provider_movement_id)}/void"
@@ -134,7 +142,7 @@ def _source(method: str, return_url: str) -> Mapping[str, Any]:
 def _hold(payment: Payment) -> Movement:
     """The authorization that stands; the last one where there are several."""
     kind, status = MovementKind.AUTHORIZATION, MovementStatus.SUCCEEDED
-    found = [each for each in payment.facts.movements if each.kind is kind and each.status is status]
+    found = [each for each in payment.facts.standing() if each.kind is kind and each.status is status]
     if not found:
         raise Precondition(
             Reason.PAYMENT_NOT_CANCELLABLE,

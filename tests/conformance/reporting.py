@@ -18,6 +18,7 @@ CAPABILITIES = (
     "TakesPayments",
     "Confirms",
     "Captures",
+    "Adjusts",
     "Cancels",
     "Refunds",
     "ReadsCallbacks",
