@@ -32,7 +32,7 @@ async def test_an_adjustment_holds_the_new_total(rig: Rig) -> None:
 
 
 async def test_the_object_shows_the_same_sums_later(rig: Rig) -> None:
-    """Read again, before what the answer told or after it, the facts come to the same; and it is the payment's still."""
+    """Read again, before what the answer told or after it, the facts come to the same; the object is of its payment."""
     payment = await rig.authorized()
     _, outcome = await rig.adjust(payment, TOTAL_MINOR)
     shown = (await read(rig, payment)).snapshot
