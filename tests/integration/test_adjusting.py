@@ -1,4 +1,4 @@
-"""Adjusting an authorization end to end: the new total is held once, a refusal is definite, and UNKNOWN keeps it busy."""
+"""Adjusting an authorization end to end: the new total is held once, a refusal is definite, UNKNOWN keeps it busy."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -48,7 +48,7 @@ async def capture(house: House, payment_id: str, key: str) -> Any:
 
 
 async def concluded(house: House) -> list[Any]:
-    """Billing's observations of adjustments that have ended; on PostgreSQL they are numbered a moment after the settle."""
+    """Observations of adjustments that have ended; on PostgreSQL they are numbered a moment after the settle."""
     request = watching.ListObservationsRequest()
     listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
     kind = observation_pb2.OBSERVATION_KIND_COMMAND_CONCLUDED
