@@ -41,7 +41,7 @@ from providers.strict_json import parse_object
 
 _VERB = re.compile(
     rf"(?:{ORDERS_PATH}(?:/(?P<order>[^/]+)/(?P<complete>capture|authorize))?"
-    r"|/v2/payments/(?:authorizations/(?P<id>[^/]+)/(?P<hold>capture|reauthorize|void)|captures/[^/]+/(?P<refund>refund)))\Z"
+    r"|/v2/payments/(?:authorizations/(?P<id>[^/]+)/(?P<hold>capture|reauthorize|void)|captures/(?P<capture>[^/]+)/(?P<refund>refund)))\Z"
 )
 
 
@@ -52,15 +52,15 @@ _OF_HOLD = MappingProxyType({"capture": "capture", "reauthorize": "adjust", "voi
 class Asked:
     """What a prepared request asked for, read from it; an answer has to match.
 
-    `verb` is create, complete, capture, adjust, cancel or refund; `order_id` is empty for a create, `hold_id` where no
-    authorization is asked for anything.
+    `verb` is create, complete, capture, adjust, cancel or refund; `order_id` is empty for a create. `parent_id` is
+    the authorization or the capture that is asked for it.
     """
 
     verb: str
     order_id: str
     operation_id: str
     body: Mapping[str, Any]
-    hold_id: str = ""
+    parent_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,8 @@ def asked_by(prepared: PreparedRequest) -> Asked:
     else:
         verb = "refund" if read["refund"] else "create"
     order_id = prepared.headers.get(ORDER_HEADER, "")
-    return Asked(verb, order_id, prepared.headers.get(OPERATION_HEADER, ""), body, unquote(read["id"] or ""))
+    parent_id = unquote(read["id"] or read["capture"] or "")
+    return Asked(verb, order_id, prepared.headers.get(OPERATION_HEADER, ""), body, parent_id)
 
 
 def mismatch(asked: Asked, snapshot: Snapshot) -> str:
@@ -156,7 +157,7 @@ def _made(received: Received, asked: Asked, made: Fields, mapping: PayPalMapping
         # A re-authorization takes no invoice id: that it is ours, its being the answer to our request id says.
         if asked.verb != "adjust" and made.text("invoice_id") != asked.operation_id:
             return _ambiguous(received, "mismatch: operation", contradicts=True)
-        if asked.verb == "adjust" and made.text("id") == asked.hold_id:
+        if asked.verb == "adjust" and made.text("id") == asked.parent_id:
             return _ambiguous(received, "mismatch: authorization", contradicts=True)
     if status not in table:
         return Done(asked, None, (mapping.tell(f"{kind.lower()}.status", status),))
@@ -172,7 +173,7 @@ def _made(received: Received, asked: Asked, made: Fields, mapping: PayPalMapping
             table[status],
             operation_id=operation_id,
             provider_time_us=time_us(made, "create_time"),
-            parent_id=asked.hold_id if asked.verb == "adjust" else None,
+            parent_id=asked.parent_id if asked.verb in ("adjust", "refund") else None,
         ),
     )
 

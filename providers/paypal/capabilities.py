@@ -37,8 +37,7 @@ CAPABILITIES = Capabilities(
     # An order is created for a payer or for a vaulted source: there is no create that leaves the choice for later.
     confirmation_methods=frozenset({ConfirmationMethod.AUTOMATIC}),
     partial_capture=True,
-    # A refund is of one capture, and a payment's facts do not say which capture a former refund was of.
-    multiple_capture=False,
+    multiple_capture=True,
     refunds=True,
     partial_refund=True,
     key_window_s=ORDERS_KEY_WINDOW_S,

@@ -28,6 +28,7 @@ from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.paypal.amounts import currency_of, minor_of
 from providers.paypal.declines import ISSUES, PROCESSOR_CODES
 from providers.paypal.disputes import DisputeReading
+from providers.paypal.events import refunded_by
 from providers.paypal.references import operation_of, told_by
 from providers.paypal.times import time_us
 
@@ -186,7 +187,8 @@ class _Reading:
             yield from self._fee(capture)
         inherited = {unit_invoice, *(each.optional_text("invoice_id") for each in captures)}
         for refund in self._payments["refunds"]:
-            yield from self._movement(MovementKind.REFUND, REFUNDS, refund, operation_of(refund, inherited))
+            for read in self._movement(MovementKind.REFUND, REFUNDS, refund, operation_of(refund, inherited)):
+                yield replace(read, parent_id=refunded_by(refund))
 
     def _authorizations(self) -> Iterator[Movement]:
         """The holds: each that took the place of the one before it (re-authorized) says so, and of several one stands.

@@ -46,7 +46,7 @@ async def test_a_lost_answer_is_learned_by_the_same_request_id(tmp_path: Path) -
 
 
 async def test_an_authorization_that_anybody_may_have_made_is_no_evidence(tmp_path: Path) -> None:
-    """Too old to send again: the order shows one of the asked total, and PayPal keeps no reference. A person decides."""
+    """Too old to send again: the order shows one of the asked total, and PayPal keeps no reference: a person."""
     url = sqlite_url(tmp_path)
     async with open_paypal_house(url, tmp_path, engine=NEVER_RESENDS, honor_seconds=0.0) as house:
         held = await house.create(capture_method=MANUAL, payment_method="wallet_ok")

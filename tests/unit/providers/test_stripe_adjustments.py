@@ -21,7 +21,7 @@ def held(amount: int, entries: dict[str, str], **changed: object) -> dict[str, o
 
 @pytest.mark.parametrize("charged", [1000, 1500])
 def test_our_increments_stand_one_in_the_place_of_the_other(charged: int) -> None:
-    """Whether or not the charge's own amount follows: one authorization stands, each has its operation and its total."""
+    """Whether or not the charge's own amount follows: one authorization stands, each has its operation and total."""
     entries = {"obol_op_3": "adjust 1200 1500", "obol_op_2": "adjust 1000 1200"}
     seen = snapshot(held(1500, entries), charge(amount=charged, **HELD_CHARGE))
     assert (seen.amount_minor, seen.unmapped) == (1000, ())
