@@ -7,9 +7,8 @@ own tries. What failed or waits without a charge (3D Secure) the PaymentIntent a
 Captures. Stripe has no object for them. The metadata have an entry for each of ours (`obol_<operation>`), and whatever
 `amount_captured` has beyond those is somebody else's. An automatic capture is its charge's.
 
-Adjustments. Each of ours has an entry in the metadata too, with the totals before and after it. They count only where
-they lead without a gap to the PaymentIntent's amount (`adjustments`): then each is an authorization in the former one's
-place. Stripe writes neither where an increment is declined.
+Adjustments. Each of ours has an entry in the metadata too. They count only where they lead without a gap to the present
+amount (`adjustments`): then each is an authorization in the former one's place.
 
 Releases. What was held and never taken shows as a refund: it is none.
 """
@@ -291,8 +290,7 @@ class _Reading:
     def _first_amount(self) -> int:
         """What the PaymentIntent was for before our adjustments; what does not add up is told."""
         amount = self._intent.whole("amount")
-        broken = breaks(self._adjustments, amount)
-        if broken:
+        if broken := breaks(self._adjustments, amount):
             self._tell("adjustment.sum", broken)
         return to_minor(self._adjustments[0].held if self._adjustments else amount, self._currency)
 

@@ -35,13 +35,13 @@ async def capture(house: PayPalHouse, payment_id: str, amount: int, *, final: bo
 
 def refund(house: PayPalHouse, payment_id: str, key: str, amount: int | None) -> Any:
     """RefundPayment."""
-    asked = {} if amount is None else {"amount": money(amount)}
+    asked: dict[str, Any] = {} if amount is None else {"amount": money(amount)}
     request = pb.RefundPaymentRequest(idempotency_key=key, payment_id=payment_id, **asked)
     return house.payments.RefundPayment(request, metadata=caller("t1"), timeout=10)
 
 
 async def test_parts_are_captured_and_refunded_each_from_one_that_has_enough(house: PayPalHouse) -> None:
-    """700, 500 and 800 of 2,000; what no one capture has left is refused, with the most that one has; nothing is sent."""
+    """700, 500 and 800 of 2,000; what no one capture has left is refused with the most of one, unsent."""
     held = await house.create(capture_method=MANUAL, payment_method="wallet_ok")
     part = await capture(house, held.payment_id, 700, final=False)
     assert (part.state, part.money.capturable.amount_minor) == (State.PAYMENT_STATE_PARTIALLY_CAPTURED, 1_300)
