@@ -14,6 +14,7 @@ from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.commands import CommandKind
 from gateway.domain.errors import InvalidRequest, ObolError, Reason
 from gateway.domain.movements import Facts, Movement, MovementKind, MovementStatus
+from gateway.domain.observations import ObservationKind
 from tests.unit.app.beginnings import authorized, captured
 from tests.unit.app.desk import CAPABILITIES, Desk, PaperAccount, PaperAdapter, wish_of
 from tests.unit.app.test_vouching import lost, proposal
@@ -100,3 +101,13 @@ def test_operators_cannot_vouch_for_an_adjustment_of_nothing() -> None:
     desk.read(books.snapshot())
     with pytest.raises(Contradicted):
         executed(proposal(operation, "auth_2"), operation, desk.payment, None)
+
+
+def test_taking_what_was_raised_contradicts_nothing() -> None:
+    """More than the payment was for at first, and no more than is authorized: nobody has to look."""
+    desk, books = authorized()
+    for kind in (C.ADJUST, C.CAPTURE):
+        operation = desk.send(kind, 150)
+        desk.answered(operation, books.execute(operation))
+    assert desk.payment.sums.captured_minor == 150
+    assert desk.said(ObservationKind.CONTRADICTION) == []
