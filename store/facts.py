@@ -56,6 +56,7 @@ def movement_row(tenant_id: str, payment_id: str, movement: Movement) -> Row:
         "operation_id": movement.operation_id,
         "provider_time_us": movement.provider_time_us,
         "reason": clean(movement.reason),
+        "parent_id": movement.parent_id,
     }
 
 
@@ -71,4 +72,5 @@ def movement_from(row: Stored) -> Movement:
         operation_id=row["operation_id"],
         provider_time_us=row["provider_time_us"],
         reason=row["reason"],
+        parent_id=row["parent_id"],
     )

@@ -250,6 +250,7 @@ movements = Table(
     *_optional_texts("operation_id"),
     *_optional_whole("provider_time_us"),
     *_texts("reason"),
+    *_optional_texts("parent_id"),
     PrimaryKeyConstraint("tenant_id", "payment_id", "account_id", "kind", "provider_movement_id"),
     # One movement belongs to one payment: money is not counted twice.
     UniqueConstraint("tenant_id", "account_id", "kind", "provider_movement_id"),

@@ -24,6 +24,7 @@ ABSENT = "../shared/third_party/stripe_openapi is not there: Stripe's own docume
 NEWER: Mapping[str, str] = {
     "POST /v1/payment_intents/{intent}/capture final_capture": "multiple captures became public after the document",
     "POST /v1/payment_intents payment_method_options[card][request_multicapture]": "the same",
+    "POST /v1/payment_intents payment_method_options[card][request_incremental_authorization]": "the same",
 }
 """Parameters that we send and the document does not know yet."""
 

@@ -158,7 +158,8 @@ def _of_contradictions(change: Change) -> Iterator[_Said]:
     before, after = change.before, change.after
     if before.state in _CLOSED and after.state in _MONEY:
         yield _Said(ObservationKind.CONTRADICTION, detail=f"money moved after the payment was {before.state}")
-    over = after.sums.captured_minor - after.terms.amount_minor
+    # What an adjustment raised may be captured as well.
+    over = after.sums.captured_minor - max(after.terms.amount_minor, after.sums.authorized_minor)
     if over > 0 and after.sums.captured_minor != before.sums.captured_minor:
         yield _Said(ObservationKind.CONTRADICTION, detail="more was captured than the payment is for")
     before_states = {command.command_id: command.state for command in change.aggregate.commands}

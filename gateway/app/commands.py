@@ -1,4 +1,4 @@
-"""The commands: create, confirm, complete, capture, cancel, refund and sync, each one straight line to the engine.
+"""The commands: create, confirm, complete, capture, adjust, cancel, refund, sync, each a straight line to the engine.
 
 Every command: plan (which needs the payment as it stands), admit, claim, call, settle, reply. A refusal on the way
 first looks whether the key was used before, since a stored reply outranks it.
@@ -6,10 +6,10 @@ first looks whether the key was used before, since a stored reply outranks it.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import TypeVar
 
 import structlog
 
+from gateway.app.adjusting import plan_adjust
 from gateway.app.admitting import admit, check_not_lost, check_room
 from gateway.app.clock import Clock
 from gateway.app.completing import completion_of
@@ -30,9 +30,11 @@ from gateway.app.planning import (
     plan_refund,
 )
 from gateway.app.reading import Reading
+from gateway.app.recording import as_recorded
 from gateway.app.replays import Reopen, Replays
 from gateway.app.replies import CommandReply
 from gateway.app.requests import (
+    AdjustAuthorization,
     CancelPayment,
     CapturePayment,
     CommandRequest,
@@ -137,7 +139,17 @@ class Commands:
         return await self._run_on(
             wish,
             request.payment_id,
-            lambda w, base, a, i: plan_capture(w, _as_recorded(request, base, i), base, a, i),
+            lambda w, base, a, i: plan_capture(w, as_recorded(request, base, i), base, a, i),
+            deadline_s,
+        )
+
+    async def adjust(self, caller: Caller, request: AdjustAuthorization, deadline_s: float | None) -> CommandReply:
+        """Raise what is held, or make it valid anew. Raises ObolError as the contract says."""
+        wish = self._wish(caller, "AdjustAuthorization", CommandKind.ADJUST, request)
+        return await self._run_on(
+            wish,
+            request.payment_id,
+            lambda w, base, a, i: plan_adjust(w, as_recorded(request, base, i), base, a, i),
             deadline_s,
         )
 
@@ -154,7 +166,7 @@ class Commands:
         return await self._run_on(
             wish,
             request.payment_id,
-            lambda w, base, a, i: plan_refund(w, _as_recorded(request, base, i), base, a, i),
+            lambda w, base, a, i: plan_refund(w, as_recorded(request, base, i), base, a, i),
             deadline_s,
         )
 
@@ -380,14 +392,3 @@ def _order_taken(planned: Plan, holder_payment_id: str) -> Conflict:
 def _worth_reopening(refusal: ObolError) -> bool:
     # A NOT_SENT command is tried again only where the refusal came of planning it as a new one.
     return isinstance(refusal, Conflict | Precondition)
-
-
-Amounted = TypeVar("Amounted", CapturePayment, RefundPayment)
-
-
-def _as_recorded(request: Amounted, base: Aggregate, identity: Identity) -> Amounted:
-    """A wish for 'all that is left' that is tried again keeps the amount that was recorded."""
-    if not identity.reopen or request.amount_minor is not None:
-        return request
-    operation = next(o for o in base.operations if o.operation_id == identity.operation_id)
-    return replace(request, amount_minor=operation.amount_minor, currency=operation.currency)

@@ -91,6 +91,9 @@ def _final_observations(dossier: Dossier) -> _Found:
             yield Invariant.I4, f"commands {command.command_id}", message
 
 
+_GIVEN = (MovementStatus.SUCCEEDED, MovementStatus.PENDING)
+
+
 def _amounts(dossier: Dossier) -> _Found:
     payment, row = dossier.payment, f"payments {dossier.payment.payment_id}"
     sums, asked = payment.sums, payment.terms.amount_minor
@@ -108,6 +111,7 @@ def _amounts(dossier: Dossier) -> _Found:
             row,
             f"our refunds are {refunded} with {payment.reserved_refund_minor} reserved, over captured",
         )
+    yield from _refunds_of_captures(dossier)
     for kind, reserved in (
         (CommandKind.CAPTURE, payment.reserved_capture_minor),
         (CommandKind.REFUND, payment.reserved_refund_minor),
@@ -115,6 +119,20 @@ def _amounts(dossier: Dossier) -> _Found:
         held = sum(o.reserved_minor for o in dossier.operations if o.kind is kind and o.state in RESERVING_STATES)
         if held != reserved:
             yield Invariant.I5, row, f"{reserved} is reserved for {kind}, and its operations hold {held}"
+
+
+def _refunds_of_captures(dossier: Dossier) -> _Found:
+    """Where a refund says which capture it is of, a capture gives back no more than it took."""
+    movements = dossier.payment.facts.movements
+    given: Counter[str] = Counter()
+    for each in movements:
+        if each.kind is MovementKind.REFUND and each.parent_id and each.status in _GIVEN:
+            given[each.parent_id] += each.amount_minor
+    for each in movements:
+        refunded = given[each.provider_movement_id] if each.kind is MovementKind.CAPTURE else 0
+        if refunded > each.amount_minor:
+            row = f"payments {dossier.payment.payment_id}"
+            yield Invariant.I5, row, f"capture {each.provider_movement_id} of {each.amount_minor} gave {refunded} back"
 
 
 def _total(dossier: Dossier, kind: MovementKind, ours: set[str] | None, *statuses: MovementStatus) -> int:

@@ -8,6 +8,7 @@ from gateway.app.queries import page_size_of
 from gateway.app.requests import check_id
 from gateway.app.settings import EngineSettings
 from gateway.app.tokens import page_token_of, position_of
+from gateway.domain.adjusting import Adjusts
 from gateway.domain.errors import InvalidRequest, Reason
 from gateway.domain.operating import (
     AuditFilter,
@@ -23,6 +24,7 @@ from gateway.domain.providers import (
     Cancels,
     Captures,
     Completes,
+    Confirms,
     ListsEvents,
     ListsPayments,
     ReadsCallbacks,
@@ -130,13 +132,17 @@ class Oversight:
 def capabilities_of(account: Account) -> Sequence[str]:
     """What an account can do, sorted: from its capabilities as data and from what its adapter implements."""
     adapter, able = account.adapter, account.adapter.capabilities
+    adjustment = able.adjustment if isinstance(adapter, Adjusts) else None
     known = {
+        "ADJUST_AMOUNT": adjustment is not None and adjustment.raises_amount,
+        "ADJUST_VALIDITY": adjustment is not None and adjustment.extends_validity,
         "CALLBACKS": isinstance(adapter, ReadsCallbacks),
         "CANCEL": isinstance(adapter, Cancels),
         "CAPTURE": isinstance(adapter, Captures),
         "CAPTURE_MULTIPLE": able.multiple_capture,
         "CAPTURE_PARTIAL": able.partial_capture,
         "COMPLETE": isinstance(adapter, Completes),
+        "CONFIRM": isinstance(adapter, Confirms),
         "CONSISTENT_ABSENCE": able.absence_is_consistent,
         "EVENT_LIST": isinstance(adapter, ListsEvents),
         "PAYMENT_LIST": isinstance(adapter, ListsPayments),

@@ -38,7 +38,7 @@ def plan_create(
     if not _takes_payments(adapter):
         raise missing(account, "payments")
     _check_terms(account, terms)
-    reference = _reference(wish, identity, account)
+    reference = reference_of(wish, identity, account)
     prepared = adapter.prepare_create(reference, terms)
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency)
     payment = Payment(
@@ -73,7 +73,7 @@ def plan_create_again(
         raise missing(account, "payments")
     terms = base.payment.terms
     _check_terms(account, terms)
-    prepared = account.adapter.prepare_create(_reference(wish, identity, account), terms)
+    prepared = account.adapter.prepare_create(reference_of(wish, identity, account), terms)
     operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency)
     moved = replace(base.payment, provider=account.provider, account_id=account.account_id, route=route)
     return Plan(
@@ -93,25 +93,23 @@ def plan_confirm(wish: Wish, request: ConfirmPayment, base: Aggregate, account: 
     payment = base.payment
     confirmable = (PaymentState.CREATED, PaymentState.FAILED, PaymentState.REQUIRES_ACTION)
     if payment.state not in confirmable or payment.provider_payment_id is None:
-        raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "confirmed")
+        raise forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "confirmed")
     if not isinstance(account.adapter, Confirms):
         raise missing(account, "confirmation")
     prepared = account.adapter.prepare_confirm(
-        _reference(wish, identity, account),
+        reference_of(wish, identity, account),
         payment,
         payment_method=request.payment_method,
         return_url=request.return_url,
     )
-    terms = payment.terms
-    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
-    return _on(base, wish, identity, account, operation, exclusive=True)
+    return exclusive(base, wish, identity, account, prepared, payment.terms.amount_minor)
 
 
 def plan_capture(wish: Wish, request: CapturePayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
     """A capture of what is held. Raises Precondition(PAYMENT_NOT_CAPTURABLE, AMOUNT_EXCEEDS_CAPTURABLE)."""
     payment = base.payment
     if payment.capturable_minor == 0 or payment.provider_payment_id is None:
-        raise _forbidden(Reason.PAYMENT_NOT_CAPTURABLE, payment, "captured")
+        raise forbidden(Reason.PAYMENT_NOT_CAPTURABLE, payment, "captured")
     amount_minor = _amount(
         request.amount_minor, request.currency, payment, payment.capturable_minor, Reason.AMOUNT_EXCEEDS_CAPTURABLE
     )
@@ -123,7 +121,7 @@ def plan_capture(wish: Wish, request: CapturePayment, base: Aggregate, account: 
     if not isinstance(account.adapter, Captures):
         raise missing(account, "captures")
     prepared = account.adapter.prepare_capture(
-        _reference(wish, identity, account), payment, amount_minor=amount_minor, final=request.final
+        reference_of(wish, identity, account), payment, amount_minor=amount_minor, final=request.final
     )
     operation = _operation(
         wish,
@@ -150,33 +148,29 @@ def plan_cancel(wish: Wish, request: CancelPayment, base: Aggregate, account: Ac
         PaymentState.FAILED,
     )
     if payment.state not in cancellable or payment.provider_payment_id is None:
-        raise _forbidden(Reason.PAYMENT_NOT_CANCELLABLE, payment, "cancelled")
+        raise forbidden(Reason.PAYMENT_NOT_CANCELLABLE, payment, "cancelled")
     if not isinstance(account.adapter, Cancels):
         raise missing(account, "cancellation")
-    prepared = account.adapter.prepare_cancel(_reference(wish, identity, account), payment, reason=request.reason)
-    terms = payment.terms
-    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
-    return _on(base, wish, identity, account, operation, exclusive=True)
+    prepared = account.adapter.prepare_cancel(reference_of(wish, identity, account), payment, reason=request.reason)
+    return exclusive(base, wish, identity, account, prepared, payment.terms.amount_minor)
 
 
 def plan_complete(wish: Wish, base: Aggregate, account: Account, identity: Identity) -> Plan:
     """The completion of what the payer has approved. Raises Precondition(PAYMENT_NOT_CONFIRMABLE)."""
     payment = base.payment
     if payment.state is not PaymentState.REQUIRES_ACTION or payment.provider_payment_id is None:
-        raise _forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "completed")
+        raise forbidden(Reason.PAYMENT_NOT_CONFIRMABLE, payment, "completed")
     if not isinstance(account.adapter, Completes):
         raise missing(account, "completion")
-    prepared = account.adapter.prepare_complete(_reference(wish, identity, account), payment)
-    terms = payment.terms
-    operation = _operation(wish, identity, account, prepared, terms.amount_minor, terms.currency, payment)
-    return _on(base, wish, identity, account, operation, exclusive=True)
+    prepared = account.adapter.prepare_complete(reference_of(wish, identity, account), payment)
+    return exclusive(base, wish, identity, account, prepared, payment.terms.amount_minor)
 
 
 def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
     """A refund of captured money. Raises Precondition(PAYMENT_NOT_REFUNDABLE, AMOUNT_EXCEEDS_REFUNDABLE)."""
     payment = base.payment
     if payment.refundable_minor == 0 or payment.provider_payment_id is None:
-        raise _forbidden(Reason.PAYMENT_NOT_REFUNDABLE, payment, "refunded")
+        raise forbidden(Reason.PAYMENT_NOT_REFUNDABLE, payment, "refunded")
     amount_minor = _amount(
         request.amount_minor, request.currency, payment, payment.refundable_minor, Reason.AMOUNT_EXCEEDS_REFUNDABLE
     )
@@ -185,7 +179,7 @@ def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Ac
     if amount_minor < payment.sums.captured_minor and not account.adapter.capabilities.partial_refund:
         raise missing(account, "partial refunds")
     prepared = account.adapter.prepare_refund(
-        _reference(wish, identity, account), payment, amount_minor=amount_minor, reason=request.reason
+        reference_of(wish, identity, account), payment, amount_minor=amount_minor, reason=request.reason
     )
     operation = _operation(
         wish,
@@ -212,6 +206,15 @@ def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Ac
         command_id=identity.command_id,
     )
     return _on(base, wish, identity, account, operation, exclusive=False, refund=refund)
+
+
+def exclusive(
+    base: Aggregate, wish: Wish, identity: Identity, account: Account, prepared: PreparedRequest, amount_minor: int
+) -> Plan:
+    """A command that keeps others off the payment, of `amount_minor`, and reserves nothing."""
+    currency = base.payment.terms.currency
+    operation = _operation(wish, identity, account, prepared, amount_minor, currency, base.payment)
+    return _on(base, wish, identity, account, operation, exclusive=True)
 
 
 def _takes_payments(adapter: ProviderAdapter) -> TypeGuard[TakesPayments]:
@@ -294,7 +297,8 @@ def exceeds(reason: Reason, payment: Payment, wished_minor: int, available_minor
     )
 
 
-def _forbidden(reason: Reason, payment: Payment, verb: str) -> ObolError:
+def forbidden(reason: Reason, payment: Payment, verb: str) -> ObolError:
+    """The error for what the payment's state does not allow."""
     return Precondition(
         reason,
         f"a payment in {payment.state} cannot be {verb}; read it to see what it can take",
@@ -302,7 +306,8 @@ def _forbidden(reason: Reason, payment: Payment, verb: str) -> ObolError:
     )
 
 
-def _reference(wish: Wish, identity: Identity, account: Account) -> OperationReference:
+def reference_of(wish: Wish, identity: Identity, account: Account) -> OperationReference:
+    """What the provider knows the operation by."""
     # A function of (command, step, account): whoever sends it again, the provider sees the same key.
     source = f"{identity.command_id}/{identity.step}/{account.account_id}"
     return OperationReference(

@@ -108,6 +108,22 @@ class CapturePayment:
 
 
 @dataclass(frozen=True, slots=True)
+class AdjustAuthorization:
+    """AdjustAuthorization as asked; `amount_minor` is the new total, None keeps it and makes it valid anew."""
+
+    idempotency_key: str
+    payment_id: str
+    amount_minor: int | None = None
+    currency: str = ""
+
+    def __post_init__(self) -> None:
+        check_idempotency_key(self.idempotency_key)
+        check_id("payment_id", self.payment_id)
+        if self.amount_minor is not None:
+            check_amount(self.amount_minor, self.currency)
+
+
+@dataclass(frozen=True, slots=True)
 class CancelPayment:
     """CancelPayment as asked."""
 
@@ -154,7 +170,15 @@ class CompletePayment:
 _SINCE_THEN = frozenset({"payer_country"})
 """Fields that came after the first release: unset, they leave the hash of a request as that release made it."""
 
-CommandRequest = CreatePayment | ConfirmPayment | CapturePayment | CancelPayment | RefundPayment | CompletePayment
+CommandRequest = (
+    CreatePayment
+    | ConfirmPayment
+    | CapturePayment
+    | CancelPayment
+    | RefundPayment
+    | CompletePayment
+    | AdjustAuthorization
+)
 
 
 def request_hash(request: CommandRequest) -> bytes:

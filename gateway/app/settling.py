@@ -168,7 +168,11 @@ def _moved_to(operation: Operation, state: CommandState, decline: Decline | None
     return {"state": state, "decline": decline, "reserved_minor": reserved}
 
 
-_MOVED_BY = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
+_MOVED_BY = {
+    CommandKind.CAPTURE: MovementKind.CAPTURE,
+    CommandKind.REFUND: MovementKind.REFUND,
+    CommandKind.ADJUST: MovementKind.AUTHORIZATION,
+}
 
 
 def _provider_ids(operation: Operation, result_id: str | None, facts: Facts, lesson: Lesson) -> dict[str, Any]:

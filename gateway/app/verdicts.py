@@ -143,6 +143,8 @@ def verdict_of_facts(
             return (CommandState.SUCCEEDED, None) if live and cancelled else None
         case CommandKind.COMPLETE:
             return _completion_verdict(operation, facts)
+        case CommandKind.ADJUST:
+            return _movement_verdict(operation, facts, MovementKind.AUTHORIZATION)
 
 
 def _completion_verdict(operation: Operation, facts: Facts) -> tuple[CommandState, Decline | None] | None:
@@ -212,6 +214,9 @@ _MOVEMENT_VERDICTS = {
     MovementStatus.FAILED: CommandState.FAILED,
     MovementStatus.SUCCEEDED: CommandState.SUCCEEDED,
     MovementStatus.REVERSED: CommandState.REVERSED,
+    # Of an adjusted authorization: it was held, and was let go later.
+    MovementStatus.EXPIRED: CommandState.SUCCEEDED,
+    MovementStatus.RELEASED: CommandState.SUCCEEDED,
 }
 
 

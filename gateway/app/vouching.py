@@ -24,7 +24,11 @@ from gateway.domain.providers import Absent, Found, Lookup, Snapshot
 from gateway.domain.resolutions import Proposal
 from gateway.domain.states import CommandState
 
-RESULT_KINDS = {CommandKind.CAPTURE: MovementKind.CAPTURE, CommandKind.REFUND: MovementKind.REFUND}
+RESULT_KINDS = {
+    CommandKind.CAPTURE: MovementKind.CAPTURE,
+    CommandKind.REFUND: MovementKind.REFUND,
+    CommandKind.ADJUST: MovementKind.AUTHORIZATION,
+}
 """Operations whose result at the provider is a movement of money."""
 
 _EFFECT = frozenset({CommandState.SUCCEEDED, CommandState.PENDING, CommandState.REQUIRES_ACTION, CommandState.REVERSED})
@@ -135,7 +139,7 @@ def _by_word(proposal: Proposal, operation: Operation, payment: Payment) -> Snap
     account_id = operation.account_id
     kind = RESULT_KINDS.get(operation.kind)
     if kind is not None:
-        facts = Facts(movements=(_movement(kind, proposal.provider_result_id, operation),))
+        facts = Facts(movements=(_made(kind, proposal.provider_result_id, operation, payment),))
     elif operation.kind is CommandKind.CANCEL:
         facts = Facts(objects=(ProviderObject(account_id, object_id, Closure.CANCELLED),))
     else:
@@ -150,6 +154,18 @@ def _by_word(proposal: Proposal, operation: Operation, payment: Payment) -> Snap
         tenant_id=payment.tenant_id,
         next_action=payment.next_action,
     )
+
+
+def _made(kind: MovementKind, movement_id: str, operation: Operation, payment: Payment) -> Movement:
+    made = _movement(kind, movement_id, operation)
+    if operation.kind is not CommandKind.ADJUST:
+        return made
+    # It stands in the place of what was held: without saying so, both would count.
+    standing = payment.facts.standing()
+    held = [m for m in standing if m.kind is kind and m.status is MovementStatus.SUCCEEDED]
+    if not held:
+        raise Contradicted("nothing is held that could have been adjusted")
+    return replace(made, parent_id=max(held, key=lambda m: (m.provider_time_us or 0, m.key)).provider_movement_id)
 
 
 def _entry_facts(proposal: Proposal, operation: Operation, payment: Payment, object_id: str) -> Facts:

@@ -22,6 +22,7 @@ CAUSES: Mapping[str, frozenset[str]] = {
     CommandKind.CAPTURE: frozenset({MovementKind.CAPTURE}),
     CommandKind.CANCEL: frozenset({VOID}),
     CommandKind.REFUND: frozenset({MovementKind.REFUND}),
+    CommandKind.ADJUST: frozenset({MovementKind.AUTHORIZATION}),
     # What a completion moves is booked under the create that it completes.
     CommandKind.COMPLETE: frozenset(),
 }

@@ -19,12 +19,15 @@ class CommandKind(StrEnum):
     CANCEL = "CANCEL"
     REFUND = "REFUND"
     COMPLETE = "COMPLETE"
+    ADJUST = "ADJUST"
 
 
 ENTRY_KINDS = frozenset({CommandKind.CREATE, CommandKind.CONFIRM, CommandKind.COMPLETE})
 """Commands whose UNKNOWN is the payment's; the later ones show their own."""
 
-EXCLUSIVE_KINDS = frozenset({CommandKind.CONFIRM, CommandKind.CAPTURE, CommandKind.CANCEL, CommandKind.COMPLETE})
+EXCLUSIVE_KINDS = frozenset(
+    {CommandKind.CONFIRM, CommandKind.CAPTURE, CommandKind.CANCEL, CommandKind.COMPLETE, CommandKind.ADJUST}
+)
 """At most one of these is under way for a payment; refunds run side by side."""
 
 
@@ -80,7 +83,8 @@ class Operation:
     `epoch` is the fence: every holder of the lease has its own, and a settle with an older one changes nothing.
     `claimed_time_us`, `lease_until_us` and `next_attempt_us` are by the database's clock. `last_send_us` is the latest
     time by which any attempt can have been sent (its lease's end), None before the first claim. `amount_minor` is the
-    amount of a create, capture or refund, `reserved_minor` what of it is still reserved on the payment.
+    amount of a create, capture or refund, or an adjustment's new total, `reserved_minor` what of it is still reserved
+    on the payment.
     """
 
     operation_id: str

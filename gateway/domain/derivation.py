@@ -14,7 +14,6 @@ from gateway.domain.movements import (
     AttemptStatus,
     Closure,
     Facts,
-    Movement,
     MovementKind,
     MovementStatus,
 )
@@ -26,7 +25,8 @@ class MoneySums:
     """Sums of movements in minor units; `refunded` includes pending refunds, `disputed` is open and lost.
 
     `authorized_open` is what is held and not closed, whether captured from or not, less what a capture took and lost
-    again: a reversed capture does not refill the hold that it came from.
+    again: a reversed capture does not refill the hold that it came from. An authorization that was adjusted counts
+    once, at its latest total.
     """
 
     authorized_minor: int = 0
@@ -42,7 +42,7 @@ class MoneySums:
 def derive_sums(facts: Facts) -> MoneySums:
     """The amounts of a payment; every one is a sum of movements."""
     totals: dict[tuple[MovementKind, MovementStatus], int] = defaultdict(int)
-    for movement in facts.movements:
+    for movement in facts.standing():
         totals[movement.kind, movement.status] += movement.amount_minor
     kind, status = MovementKind, MovementStatus
     held_minor = totals[kind.AUTHORIZATION, status.SUCCEEDED]
@@ -103,8 +103,9 @@ def _flow_state(facts: Facts, entry: Collection[CommandState]) -> PaymentState:
         return PaymentState.CANCELLED if Closure.CANCELLED in closures else PaymentState.EXPIRED
     if derive_sums(facts).authorized_open_minor > 0:
         return PaymentState.AUTHORIZED
-    holds = _of(facts, MovementKind.AUTHORIZATION)
-    captures = _of(facts, MovementKind.CAPTURE)
+    standing = facts.standing()
+    holds = [movement for movement in standing if movement.kind is MovementKind.AUTHORIZATION]
+    captures = [movement for movement in standing if movement.kind is MovementKind.CAPTURE]
     if any(m.status is MovementStatus.PENDING for m in (*holds, *captures)):
         return PaymentState.PROCESSING
     if _tried_again(facts, [m.operation_id for m in (*holds, *captures) if m.status is not MovementStatus.FAILED]):
@@ -145,7 +146,3 @@ def _attempt_state(facts: Facts, entry: Collection[CommandState]) -> PaymentStat
         # The provider says yes and no money is seen yet: it is on its way, and only evidence ends that.
         AttemptStatus.SUCCEEDED: PaymentState.PROCESSING,
     }[last.status]
-
-
-def _of(facts: Facts, kind: MovementKind) -> list[Movement]:
-    return [movement for movement in facts.movements if movement.kind is kind]

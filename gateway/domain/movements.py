@@ -77,6 +77,10 @@ RANKS = MappingProxyType({(kind, status): rank for kind, order in _ORDER.items()
 """(kind, status) to rank. A pair that is missing is not a fact of that kind."""
 
 
+NEVER_HELD = (MovementStatus.PENDING, MovementStatus.FAILED)
+"""An authorization that stands so takes nobody's place."""
+
+
 class Origin(StrEnum):
     """Who caused a movement: a command of ours, or the provider's side (its dashboard, its customer, its bank)."""
 
@@ -94,6 +98,8 @@ class Movement:
 
     `operation_id` is ours, read from the provider's metadata or answer; None means that we did not cause it.
     `final` is meant for captures: the remainder of the authorization was closed by it. Times are unix microseconds.
+    `parent_id` is the provider's id of the movement that this one comes from, where it says so: of a refund its
+    capture, of an authorization the one in whose place it stands, with its own total (an adjustment).
     """
 
     account_id: str
@@ -105,6 +111,7 @@ class Movement:
     operation_id: str | None = None
     provider_time_us: int | None = None
     reason: str = ""
+    parent_id: str | None = None
 
     def __post_init__(self) -> None:
         if (self.kind, self.status) not in RANKS:
@@ -130,7 +137,10 @@ class Movement:
             raise FactError(f"{self.key} in {self.currency} is not {other.key} in {other.currency}")
         winner = max(self, other, key=Movement._strength)
         operation_id = max(self.operation_id or "", other.operation_id or "") or None
-        return winner if winner.operation_id == operation_id else replace(winner, operation_id=operation_id)
+        parent_id = max(self.parent_id or "", other.parent_id or "") or None
+        if (winner.operation_id, winner.parent_id) == (operation_id, parent_id):
+            return winner
+        return replace(winner, operation_id=operation_id, parent_id=parent_id)
 
 
 class AttemptStatus(StrEnum):
@@ -220,6 +230,24 @@ class Facts:
     def total_minor(self, kind: MovementKind, *statuses: MovementStatus) -> int:
         """The sum of the movements of `kind` that stand at one of `statuses`, in minor units."""
         return sum(m.amount_minor for m in self.movements if m.kind is kind and m.status in statuses)
+
+    def standing(self) -> tuple[Movement, ...]:
+        """The movements without the authorizations in whose place another one stands: what they held, that one holds.
+
+        One that is pending or was denied stands in nobody's place.
+        """
+        adjusted = {
+            (m.account_id, m.parent_id)
+            for m in self.movements
+            if m.parent_id and m.kind is MovementKind.AUTHORIZATION and m.status not in NEVER_HELD
+        }
+        if not adjusted:
+            return self.movements
+        return tuple(
+            m
+            for m in self.movements
+            if m.kind is not MovementKind.AUTHORIZATION or (m.account_id, m.provider_movement_id) not in adjusted
+        )
 
 
 def _joined(left: tuple[Fact, ...], right: Iterable[Fact]) -> tuple[Fact, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
+from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.commands import Caller, PreparedRequest
 from gateway.domain.declines import Decline
 from gateway.domain.movements import Facts
@@ -25,7 +26,7 @@ class Capabilities:
     documents to keep a key; what is unknown is sent again inside it, under its key, and never outside (0: never).
     `finds_by_reference`: there is such a lookup; without one an object whose id was lost is found by its events alone.
     `unpaid_kept_s`: an object that waits for its payer, and is completed by us alone, may be gone after so long, where
-    the provider drops such ones; None where it keeps them.
+    the provider drops such ones; None where it keeps them. `adjustment`: None where authorizations stay as they are.
     `flight_s_max`: the longest that a request can be on its way before it takes effect.
     """
 
@@ -43,6 +44,7 @@ class Capabilities:
     amount_minor_max: int | None = None
     finds_by_reference: bool = True
     unpaid_kept_s: int | None = None
+    adjustment: AdjustmentTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,11 @@ class Snapshot:
     """A provider's payment object as read at one moment, normalized.
 
     `facts` carry our operation ids where the provider's metadata has them. `amount_minor` and `currency` are the
-    object's own. `payment_id`, `tenant_id`, `operation_id` (of the create) and `order_reference` are ours from its
-    metadata, empty where it has none. `unmapped` names every value that the mapping table did not know: with any, the
-    outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as the movement's reason.
-    `completion_due`: the payer has done their part, and the provider waits for us to complete the payment
-    (`Completes`).
+    object's own, less what adjustments of ours added. `payment_id`, `tenant_id`, `operation_id` (of the create) and
+    `order_reference` are ours from its metadata, empty where it has none. `unmapped` names every value that the mapping
+    table did not know: with any, the outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as
+    the movement's reason. `completion_due`: the payer has done their part, and the provider waits for us to complete
+    the payment (`Completes`).
     """
 
     account_id: str

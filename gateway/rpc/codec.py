@@ -21,6 +21,7 @@ RESPONSES: Mapping[str, Callable[[CommandView], Message]] = MappingProxyType(
         "CreatePayment": lambda view: pb.CreatePaymentResponse(payment=payment_to_proto(view.payment)),
         "ConfirmPayment": lambda view: pb.ConfirmPaymentResponse(payment=payment_to_proto(view.payment)),
         "CapturePayment": lambda view: pb.CapturePaymentResponse(payment=payment_to_proto(view.payment)),
+        "AdjustAuthorization": lambda view: pb.AdjustAuthorizationResponse(payment=payment_to_proto(view.payment)),
         "CancelPayment": lambda view: pb.CancelPaymentResponse(payment=payment_to_proto(view.payment)),
         "RefundPayment": _refund_response,
     }

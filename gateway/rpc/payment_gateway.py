@@ -3,7 +3,14 @@
 from gateway.app.commands import Commands
 from gateway.app.queries import Queries
 from gateway.app.replies import CommandReply
-from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
+from gateway.app.requests import (
+    AdjustAuthorization,
+    CancelPayment,
+    CapturePayment,
+    ConfirmPayment,
+    CreatePayment,
+    RefundPayment,
+)
 from gateway.domain.payments import Payment
 from gateway.domain.storage import HistoryEntry, PaymentFilter
 from gateway.rpc.context import Call
@@ -52,6 +59,16 @@ class PaymentGateway:
             final=request.final_capture if request.HasField("final_capture") else True,
         )
         return await self._commands.capture(call.caller, wish, call.deadline_s)
+
+    async def AdjustAuthorization(self, request: pb.AdjustAuthorizationRequest, call: Call) -> CommandReply:
+        given = request.HasField("amount")
+        wish = AdjustAuthorization(
+            idempotency_key=request.idempotency_key,
+            payment_id=request.payment_id,
+            amount_minor=request.amount.amount_minor if given else None,
+            currency=request.amount.currency_code,
+        )
+        return await self._commands.adjust(call.caller, wish, call.deadline_s)
 
     async def CancelPayment(self, request: pb.CancelPaymentRequest, call: Call) -> CommandReply:
         wish = CancelPayment(

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from gateway.app.modes import Modes
 from gateway.app.oversight import Oversight, capabilities_of
+from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.modes import AccountMode, ProviderMode
 from gateway.domain.providers import Account, AccountHealth, AccountLoad, ShowsLoad
 from gateway.rpc.context import Call
@@ -75,4 +76,16 @@ def account_to_proto(account: Account, mode: AccountMode) -> pb.ProviderAccount:
         calls_in_flight=load.calls_in_flight,
         calls_waiting=load.calls_waiting,
         flight_seconds_max=able.flight_s_max,
+        authorization_adjustment=None if able.adjustment is None else _adjustment(able.adjustment),
+    )
+
+
+def _adjustment(terms: AdjustmentTerms) -> pb.AuthorizationAdjustment:
+    return pb.AuthorizationAdjustment(
+        raises_amount=terms.raises_amount,
+        extends_validity=terms.extends_validity,
+        total_percent_max=terms.total_percent_max or 0,
+        times_max=terms.times_max or 0,
+        from_seconds=terms.from_s,
+        until_seconds=terms.until_s or 0,
     )

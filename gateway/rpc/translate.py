@@ -55,6 +55,7 @@ COMMAND_KINDS: Mapping[CommandKind, payment_pb2.CommandKind.ValueType] = Mapping
         CommandKind.CANCEL: payment_pb2.COMMAND_KIND_CANCEL,
         CommandKind.REFUND: payment_pb2.COMMAND_KIND_REFUND,
         CommandKind.COMPLETE: payment_pb2.COMMAND_KIND_COMPLETE,
+        CommandKind.ADJUST: payment_pb2.COMMAND_KIND_ADJUST,
     }
 )
 

@@ -1,9 +1,9 @@
 """PayPal's adapter: one merchant account over Orders v2 and Payments v2.
 
 A write is prepared to the byte, sent as it was prepared, and classified by the table in `answers`. Captures of an
-authorization, voids and refunds are answered with what they made; the order that shows it in its place is read then.
-The access token is added while sending. A 401 says that nothing was done: the request goes out once more with a new
-token, as long as sending is allowed.
+authorization, re-authorizations, voids and refunds are answered with what they made; the order that shows it in its
+place is read then. The access token is added while sending. A 401 says that nothing was done: the request goes out
+once more with a new token, as long as sending is allowed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +97,9 @@ class PayPalAdapter:
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
     ) -> PreparedRequest:
         return requests.capture(reference, payment, amount_minor, final)
+
+    def prepare_adjust(self, reference: OperationReference, payment: Payment, *, total_minor: int) -> PreparedRequest:
+        return requests.adjust(reference, payment, total_minor)
 
     def prepare_cancel(self, reference: OperationReference, payment: Payment, *, reason: str) -> PreparedRequest:
         return requests.cancel(reference, payment, reason)
@@ -193,7 +196,7 @@ class PayPalAdapter:
         lookup = await self._objects.find(done.asked.order_id, timeout_s=timeout_s, now=self._clock())
         if not isinstance(lookup, Found):
             return Ambiguous(f"done, and the order is not readable: {getattr(lookup, 'failure', 'absent')}"[:200])
-        made = done.movement if done.asked.verb in ("capture", "refund") else None
+        made = done.movement if done.asked.verb != "cancel" else None
         return Answered(_shown(done, lookup.snapshot), made.provider_movement_id if made else None)
 
     def _clock(self) -> Callable[[], float]:

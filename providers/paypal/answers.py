@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from gateway.domain.commands import PreparedRequest
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
@@ -25,7 +26,14 @@ from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.http import Exchange, Lost, NeverSent, Received
 from providers.paypal.amounts import currency_of, minor_of
 from providers.paypal.declines import ISSUES, UNSETTLED
-from providers.paypal.mapping import CAPTURES, REFUNDS, WORDS_CHARACTERS_MAX, AnotherAccount, PayPalMapping
+from providers.paypal.mapping import (
+    AUTHORIZATIONS,
+    CAPTURES,
+    REFUNDS,
+    WORDS_CHARACTERS_MAX,
+    AnotherAccount,
+    PayPalMapping,
+)
 from providers.paypal.requests import OPERATION_HEADER, ORDER_HEADER, ORDERS_PATH
 from providers.paypal.times import time_us
 from providers.refusals import FAILURE_CHARACTERS_MAX, LATE, Refusal, not_executed, retry_after_s
@@ -33,21 +41,26 @@ from providers.strict_json import parse_object
 
 _VERB = re.compile(
     rf"(?:{ORDERS_PATH}(?:/(?P<order>[^/]+)/(?P<complete>capture|authorize))?"
-    r"|/v2/payments/(?:authorizations/[^/]+/(?P<hold>capture|void)|captures/[^/]+/(?P<refund>refund)))\Z"
+    r"|/v2/payments/(?:authorizations/(?P<id>[^/]+)/(?P<hold>capture|reauthorize|void)|captures/(?P<capture>[^/]+)/(?P<refund>refund)))\Z"
 )
+
+
+_OF_HOLD = MappingProxyType({"capture": "capture", "reauthorize": "adjust", "void": "cancel"})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a prepared request asked for, read from it; an answer has to match.
 
-    `verb` is create, complete, capture, cancel or refund; `order_id` is empty for a create.
+    `verb` is create, complete, capture, adjust, cancel or refund; `order_id` is empty for a create. `parent_id` is
+    the authorization or the capture that is asked for it.
     """
 
     verb: str
     order_id: str
     operation_id: str
     body: Mapping[str, Any]
+    parent_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +100,12 @@ def asked_by(prepared: PreparedRequest) -> Asked:
     if read["complete"]:
         verb = "complete"
     elif read["hold"]:
-        verb = "cancel" if read["hold"] == "void" else "capture"
+        verb = _OF_HOLD[read["hold"]]
     else:
         verb = "refund" if read["refund"] else "create"
     order_id = prepared.headers.get(ORDER_HEADER, "")
-    return Asked(verb, order_id, prepared.headers.get(OPERATION_HEADER, ""), body)
+    parent_id = unquote(read["id"] or read["capture"] or "")
+    return Asked(verb, order_id, prepared.headers.get(OPERATION_HEADER, ""), body, parent_id)
 
 
 def mismatch(asked: Asked, snapshot: Snapshot) -> str:
@@ -130,7 +144,7 @@ def _answered(received: Received, asked: Asked, mapping: PayPalMapping) -> Outco
 
 
 def _made(received: Received, asked: Asked, made: Fields, mapping: PayPalMapping) -> Outcome | Done:
-    """A capture, a refund or the voided authorization."""
+    """A capture, a refund, the authorization in the former one's place, or the voided one."""
     amount = made.optional("amount")
     if amount is None:
         raise UnreadableAnswer(f"{asked.verb}.amount: missing")
@@ -140,8 +154,11 @@ def _made(received: Received, asked: Asked, made: Fields, mapping: PayPalMapping
         wanted = Fields(asked.body["amount"], "asked.amount")
         if currency_of(amount) != currency_of(wanted) or minor_of(amount) != minor_of(wanted):
             return _ambiguous(received, "mismatch: amount", contradicts=True)
-        if made.text("invoice_id") != asked.operation_id:
+        # A re-authorization takes no invoice id: that it is ours, its being the answer to our request id says.
+        if asked.verb != "adjust" and made.text("invoice_id") != asked.operation_id:
             return _ambiguous(received, "mismatch: operation", contradicts=True)
+        if asked.verb == "adjust" and made.text("id") == asked.parent_id:
+            return _ambiguous(received, "mismatch: authorization", contradicts=True)
     if status not in table:
         return Done(asked, None, (mapping.tell(f"{kind.lower()}.status", status),))
     operation_id = None if asked.verb == "cancel" else asked.operation_id
@@ -156,6 +173,7 @@ def _made(received: Received, asked: Asked, made: Fields, mapping: PayPalMapping
             table[status],
             operation_id=operation_id,
             provider_time_us=time_us(made, "create_time"),
+            parent_id=asked.parent_id if asked.verb in ("adjust", "refund") else None,
         ),
     )
 
@@ -211,7 +229,11 @@ def _ambiguous(received: Received, seen: str, *, contradicts: bool = False) -> A
 
 
 _MADE: Mapping[str, tuple[MovementKind, Mapping[str, MovementStatus]]] = MappingProxyType(
-    {"capture": (MovementKind.CAPTURE, CAPTURES), "refund": (MovementKind.REFUND, REFUNDS)}
+    {
+        "capture": (MovementKind.CAPTURE, CAPTURES),
+        "adjust": (MovementKind.AUTHORIZATION, AUTHORIZATIONS),
+        "refund": (MovementKind.REFUND, REFUNDS),
+    }
 )
 _VOIDED: Mapping[str, MovementStatus] = MappingProxyType({"VOIDED": MovementStatus.RELEASED})
 

@@ -1,5 +1,6 @@
 """What a PayPal account can do through this adapter, as data."""
 
+from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
 from gateway.domain.providers import Capabilities
 
@@ -14,6 +15,18 @@ PAYMENTS_KEY_WINDOW_S = 45 * 24 * 3600
 UNPAID_KEPT_S = 3 * 3600
 """How long PayPal keeps an order at least that nobody pays; merchants can have it longer."""
 
+ADJUSTMENT = AdjustmentTerms(
+    raises_amount=True,
+    extends_validity=True,
+    # And in the USA by 75 USD at most; elsewhere it depends.
+    total_percent_max=115,
+    # One that was re-authorized is not again.
+    times_max=1,
+    from_s=3 * 24 * 3600,
+    until_s=29 * 24 * 3600,
+)
+"""Re-authorization: after the three days for which PayPal honors the first one, within its 29."""
+
 _CODES = "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD HUF ILS JPY MXN MYR NOK NZD PHP PLN SEK SGD THB TWD USD"
 CURRENCIES = frozenset(_CODES.split())
 
@@ -24,8 +37,7 @@ CAPABILITIES = Capabilities(
     # An order is created for a payer or for a vaulted source: there is no create that leaves the choice for later.
     confirmation_methods=frozenset({ConfirmationMethod.AUTOMATIC}),
     partial_capture=True,
-    # A refund is of one capture, and a payment's facts do not say which capture a former refund was of.
-    multiple_capture=False,
+    multiple_capture=True,
     refunds=True,
     partial_refund=True,
     key_window_s=ORDERS_KEY_WINDOW_S,
@@ -34,5 +46,6 @@ CAPABILITIES = Capabilities(
     # It has no search for orders: by our reference none is found.
     finds_by_reference=False,
     unpaid_kept_s=UNPAID_KEPT_S,
+    adjustment=ADJUSTMENT,
     flight_s_max=120,
 )

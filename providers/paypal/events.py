@@ -47,6 +47,14 @@ def capture_of(refund: Fields) -> str:
     raise UnreadableAnswer(f"{refund.where}.links: no capture")
 
 
+def refunded_by(refund: Fields) -> str | None:
+    """The capture that a refund is of, where it says so."""
+    try:
+        return capture_of(refund)
+    except UnreadableAnswer:
+        return None
+
+
 def checked_id(fields: Fields, name: str) -> str:
     """An id of PayPal's. Raises UnreadableAnswer for what could be none."""
     told = fields.text(name)

@@ -6,11 +6,13 @@ outcome UNKNOWN.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.movements import (
+    NEVER_HELD,
     Attempt,
     AttemptStatus,
     Closure,
@@ -26,6 +28,7 @@ from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.paypal.amounts import currency_of, minor_of
 from providers.paypal.declines import ISSUES, PROCESSOR_CODES
 from providers.paypal.disputes import DisputeReading
+from providers.paypal.events import refunded_by
 from providers.paypal.references import operation_of, told_by
 from providers.paypal.times import time_us
 
@@ -184,20 +187,28 @@ class _Reading:
             yield from self._fee(capture)
         inherited = {unit_invoice, *(each.optional_text("invoice_id") for each in captures)}
         for refund in self._payments["refunds"]:
-            yield from self._movement(MovementKind.REFUND, REFUNDS, refund, operation_of(refund, inherited))
+            for read in self._movement(MovementKind.REFUND, REFUNDS, refund, operation_of(refund, inherited)):
+                yield replace(read, parent_id=refunded_by(refund))
 
     def _authorizations(self) -> Iterator[Movement]:
-        """The holds: of several the last one stands, and the others were replaced by it (re-authorized elsewhere)."""
-        holds = self._payments["authorizations"]
+        """The holds: each that took the place of the one before it (re-authorized) says so, and of several one stands.
+
+        The first is the create's. PayPal keeps no reference of ours with a later one: whose it is, its answer told.
+        """
         final = any(
             each.raw.get("final_capture") is True and CAPTURES.get(each.optional_text("status")) is _S.SUCCEEDED
             for each in self._payments["captures"]
         )
-        for place, hold in enumerate(holds, start=1):
-            own = self._told.operation_id or None
+        holds: list[Movement] = []
+        former: str | None = None
+        for place, hold in enumerate(self._payments["authorizations"]):
+            own = (self._told.operation_id or None) if place == 0 else None
             for read in self._movement(MovementKind.AUTHORIZATION, AUTHORIZATIONS, hold, own):
-                over = read.status is _S.SUCCEEDED and (final or place < len(holds))
-                yield _released(read) if over else read
+                holds.append(replace(read, parent_id=former))
+                former = former if read.status in NEVER_HELD else read.provider_movement_id
+        for each in holds:
+            over = each.status is _S.SUCCEEDED and (final or each.provider_movement_id != former)
+            yield replace(each, status=_S.RELEASED) if over else each
 
     def _movement(
         self, kind: MovementKind, table: Mapping[str, MovementStatus], fields: Fields, operation_id: str | None
@@ -235,8 +246,9 @@ class _Reading:
         if closure is None:
             self._unmapped.append(self._mapping.tell("order.status", self._status))
             return Closure.OPEN
-        holds = self._payments["authorizations"]
-        voided = bool(holds) and all(each.text("status") == "VOIDED" for each in holds)
+        statuses = [each.text("status") for each in self._payments["authorizations"]]
+        held = [each for each in statuses if AUTHORIZATIONS.get(each) not in NEVER_HELD]
+        voided = bool(held) and held[-1] == "VOIDED"
         taken = any(m.kind is MovementKind.CAPTURE and m.status is not _S.FAILED for m in movements)
         return Closure.CANCELLED if voided and not taken else closure
 
@@ -296,20 +308,6 @@ def _required(fields: Fields, name: str) -> Fields:
     if found is None:
         raise UnreadableAnswer(f"{fields.where}.{name}: missing")
     return found
-
-
-def _released(hold: Movement) -> Movement:
-    return Movement(
-        hold.account_id,
-        hold.kind,
-        hold.provider_movement_id,
-        hold.amount_minor,
-        hold.currency,
-        _S.RELEASED,
-        hold.operation_id,
-        hold.provider_time_us,
-        hold.reason,
-    )
 
 
 def _reached(own: list[Movement]) -> AttemptStatus:

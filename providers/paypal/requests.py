@@ -3,10 +3,11 @@
     create      POST /v2/checkout/orders
     complete    POST /v2/checkout/orders/{order}/capture | authorize
     capture     POST /v2/payments/authorizations/{authorization}/capture
+    adjust      POST /v2/payments/authorizations/{authorization}/reauthorize
     cancel      POST /v2/payments/authorizations/{authorization}/void
     refund      POST /v2/payments/captures/{capture}/refund
 
-The last three answer with what they are about and not with the order: the order's id and ours travel in headers of our
+The last four answer with what they are about and not with the order: the order's id and ours travel in headers of our
 own, which PayPal passes over, so that a kept request says everything that reading its answer needs.
 """
 
@@ -86,6 +87,13 @@ def capture(reference: OperationReference, payment: Payment, amount_minor: int, 
     return _prepared(reference, path, _json(_told(body)), PAYMENTS_KEY_WINDOW_S, _order_id(payment))
 
 
+def adjust(reference: OperationReference, payment: Payment, total_minor: int) -> PreparedRequest:
+    """The authorization is made anew, of `total_minor`. It takes no reference of ours: only its answer is evidence."""
+    body = _json({"amount": money_of(total_minor, payment.terms.currency)})
+    path = f"{AUTHORIZATIONS_PATH}/{_quoted(_hold(payment).provider_movement_id)}/reauthorize"
+    return _prepared(reference, path, body, PAYMENTS_KEY_WINDOW_S, _order_id(payment))
+
+
 def cancel(reference: OperationReference, payment: Payment, reason: str) -> PreparedRequest:
     """The authorization is voided. Raises Precondition before there is one: PayPal cannot cancel an open order."""
     path = f"{AUTHORIZATIONS_PATH}/{_quoted(_hold(payment).provider_movement_id)}/void"
@@ -93,7 +101,7 @@ def cancel(reference: OperationReference, payment: Payment, reason: str) -> Prep
 
 
 def refund(reference: OperationReference, payment: Payment, amount_minor: int, reason: str) -> PreparedRequest:
-    """`amount_minor` of the capture is given back. Raises InvalidRequest where no one capture is large enough."""
+    """`amount_minor` of the capture is given back. Raises Precondition where no one capture has so much left."""
     body = {
         "amount": money_of(amount_minor, payment.terms.currency),
         "invoice_id": invoice_id(reference),
@@ -134,7 +142,7 @@ def _source(method: str, return_url: str) -> Mapping[str, Any]:
 def _hold(payment: Payment) -> Movement:
     """The authorization that stands; the last one where there are several."""
     kind, status = MovementKind.AUTHORIZATION, MovementStatus.SUCCEEDED
-    found = [each for each in payment.facts.movements if each.kind is kind and each.status is status]
+    found = [each for each in payment.facts.standing() if each.kind is kind and each.status is status]
     if not found:
         raise Precondition(
             Reason.PAYMENT_NOT_CANCELLABLE,
@@ -146,14 +154,33 @@ def _hold(payment: Payment) -> Movement:
 
 
 def _refundable(payment: Payment, amount_minor: int) -> Movement:
-    """The smallest capture that is large enough: with one capture that one."""
-    kind, status = MovementKind.CAPTURE, MovementStatus.SUCCEEDED
-    found = [each for each in payment.facts.movements if each.kind is kind and each.status is status]
-    fitting = [each for each in found if each.amount_minor >= amount_minor]
+    """The capture with the least left that is enough. Raises AMOUNT_EXCEEDS_REFUNDABLE, which names the most.
+
+    What a refund of an unknown capture gave back, and what is reserved for refunds under way, may be of any of them.
+    """
+    captures, refunds = (
+        [m for m in payment.facts.movements if m.kind is kind and m.status in statuses]
+        for kind, statuses in (
+            (MovementKind.CAPTURE, (MovementStatus.SUCCEEDED,)),
+            (MovementKind.REFUND, (MovementStatus.PENDING, MovementStatus.SUCCEEDED)),
+        )
+    )
+    of_any = payment.reserved_refund_minor + sum(each.amount_minor for each in refunds if each.parent_id is None)
+    left: dict[str, int] = {each.provider_movement_id: each.amount_minor - of_any for each in captures}
+    for each in refunds:
+        if each.parent_id in left:
+            left[each.parent_id] -= each.amount_minor
+    fitting = [each for each in captures if left[each.provider_movement_id] >= amount_minor]
     if not fitting:
-        largest = max((each.amount_minor for each in found), default=0)
-        raise _invalid("amount", f"PayPal refunds one capture at a time, and the largest has {largest} minor units")
-    return min(fitting, key=lambda each: (each.amount_minor, each.provider_movement_id))
+        most = max(0, *left.values(), 0)
+        raise Precondition(
+            Reason.AMOUNT_EXCEEDS_REFUNDABLE,
+            f"PayPal refunds one capture at a time, and the most that one has left is {most} minor units of "
+            f"{payment.terms.currency}: refund that, and the rest by further calls with keys of their own",
+            field="amount.amount_minor",
+            details={"payment_id": payment.payment_id, "available_minor": str(most)},
+        )
+    return min(fitting, key=lambda each: (left[each.provider_movement_id], each.provider_movement_id))
 
 
 def _order_id(payment: Payment) -> str:

@@ -50,7 +50,7 @@ def build(settings: ProviderAccountSettings, hooks: ProviderHooks) -> "SandboxAd
 
 
 class SandboxAdapter:
-    """A ProviderAdapter that takes, captures, cancels and refunds payments, reads callbacks, lists events and payments.
+    """A ProviderAdapter that takes, adjusts, captures, cancels and refunds payments, reads callbacks, lists both.
 
     `pace` is the port to time and chance, by default the running loop's.
     """
@@ -87,6 +87,9 @@ class SandboxAdapter:
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
     ) -> PreparedRequest:
         return requests.capture(reference, payment, amount_minor, final)
+
+    def prepare_adjust(self, reference: OperationReference, payment: Payment, *, total_minor: int) -> PreparedRequest:
+        return requests.adjust(reference, payment, total_minor)
 
     def prepare_cancel(self, reference: OperationReference, payment: Payment, *, reason: str) -> PreparedRequest:
         return requests.cancel(reference, payment, reason)

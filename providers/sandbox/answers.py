@@ -27,9 +27,11 @@ from providers.sandbox.mapping import WORDS_CHARACTERS_MAX, AnotherAccount, Sand
 from providers.sandbox.requests import PAYMENTS_PATH
 from providers.strict_json import parse_object
 
-_VERB = re.compile(rf"{PAYMENTS_PATH}(?:/(?P<id>[^/]+)/(?P<verb>confirm|capture|cancel|refunds))?\Z")
+_VERB = re.compile(rf"{PAYMENTS_PATH}(?:/(?P<id>[^/]+)/(?P<verb>confirm|capture|adjust|cancel|refunds))?\Z")
 
-_MADE = MappingProxyType({"capture": MovementKind.CAPTURE, "refunds": MovementKind.REFUND})
+_MADE = MappingProxyType(
+    {"capture": MovementKind.CAPTURE, "adjust": MovementKind.AUTHORIZATION, "refunds": MovementKind.REFUND}
+)
 """The verbs that make a movement of their own."""
 
 

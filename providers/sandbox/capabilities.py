@@ -1,5 +1,6 @@
 """What the sandbox can do, as data."""
 
+from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.money import CURRENCY_EXPONENTS
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
 from gateway.domain.providers import Capabilities
@@ -20,4 +21,5 @@ CAPABILITIES = Capabilities(
     absence_is_consistent=True,
     flight_s_max=120,
     amount_minor_max=999_999_999_999,
+    adjustment=AdjustmentTerms(raises_amount=True, extends_validity=True),
 )

@@ -4,6 +4,7 @@ A value that a table does not have is told in `Snapshot.unmapped`, or as a decli
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
@@ -197,14 +198,32 @@ class _Reading:
         return (ProviderObject(self._account_id, self._id, closure),)
 
     def _movements(self) -> tuple[Movement, ...]:
-        held = self._payment.optional("authorization")
-        told = [(MovementKind.AUTHORIZATION, held)] if held else []
-        told += [(MovementKind.CAPTURE, each) for each in self._payment.objects("captures")]
+        told = [(MovementKind.CAPTURE, each) for each in self._payment.objects("captures")]
         told += [(MovementKind.REFUND, each) for each in self._payment.objects("refunds")]
         told += [(MovementKind.DISPUTE, each) for each in self._payment.objects("disputes")]
         read = [movement for kind, fields in told if (movement := self._movement(kind, fields))]
         fees = [self._fee(each) for each in self._payment.objects("fees")]
-        return (*read, *fees)
+        return (*self._holds(), *read, *fees)
+
+    def _holds(self) -> tuple[Movement, ...]:
+        """The authorization, and each that an adjustment put in the former one's place; the last one stands."""
+        held = self._payment.optional("authorization")
+        first = self._movement(MovementKind.AUTHORIZATION, held) if held else None
+        if first is None:
+            return ()
+        holds = [first]
+        for each in self._payment.objects("adjustments") if self._payment.raw.get("adjustments") else ():
+            former = holds[-1]
+            made = replace(
+                former,
+                provider_movement_id=each.text("id"),
+                amount_minor=each.money("amount", self._currency),
+                operation_id=each.texts("metadata").get("obol_operation") or None,
+                provider_time_us=each.time_us("created"),
+                parent_id=former.provider_movement_id,
+            )
+            holds[-1:] = [replace(former, status=_S.RELEASED), made]
+        return tuple(holds)
 
     def _movement(self, kind: MovementKind, fields: Fields) -> Movement | None:
         status = MOVEMENTS[kind].get(fields.text("status"))

@@ -56,6 +56,11 @@ def capture(reference: OperationReference, payment: Payment, amount_minor: int, 
     return _prepared(reference, _path(payment, "capture"), body, references(reference))
 
 
+def adjust(reference: OperationReference, payment: Payment, total_minor: int) -> PreparedRequest:
+    """`total_minor` is held instead, valid anew."""
+    return _prepared(reference, _path(payment, "adjust"), {"amount": total_minor}, references(reference))
+
+
 def cancel(reference: OperationReference, payment: Payment, reason: str) -> PreparedRequest:
     """What was not captured is let go."""
     return _prepared(reference, _path(payment, "cancel"), {"reason": reason}, references(reference))

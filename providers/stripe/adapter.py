@@ -63,7 +63,9 @@ class StripeAdapter:
         self._wire = StripeWire(base_url, settings.api_key, settings.wire, now=pace.now if pace else None)
         self._mapping = StripeMapping(settings.account_id, unmapped)
         self._capabilities = capabilities(
-            multicapture=options.multicapture, absence_is_consistent=options.absence_is_consistent
+            multicapture=options.multicapture,
+            incremental=options.incremental_authorization,
+            absence_is_consistent=options.absence_is_consistent,
         )
         self._reader = StripeReader(
             self._wire,
@@ -82,7 +84,13 @@ class StripeAdapter:
 
     def prepare_create(self, reference: OperationReference, terms: PaymentTerms) -> PreparedRequest:
         connected = frozenset(self._options.connected_accounts)
-        return requests.create(reference, terms, multicapture=self._options.multicapture, connected=connected)
+        return requests.create(
+            reference,
+            terms,
+            multicapture=self._options.multicapture,
+            incremental=self._options.incremental_authorization,
+            connected=connected,
+        )
 
     def prepare_confirm(
         self, reference: OperationReference, payment: Payment, *, payment_method: str, return_url: str
@@ -93,6 +101,9 @@ class StripeAdapter:
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
     ) -> PreparedRequest:
         return requests.capture(reference, payment, amount_minor, final)
+
+    def prepare_adjust(self, reference: OperationReference, payment: Payment, *, total_minor: int) -> PreparedRequest:
+        return requests.adjust(reference, payment, total_minor)
 
     def prepare_cancel(self, reference: OperationReference, payment: Payment, *, reason: str) -> PreparedRequest:
         return requests.cancel(reference, payment, reason)

@@ -34,9 +34,17 @@ from providers.stripe.mapping import WORDS_CHARACTERS_MAX, Pieces, StripeMapping
 from providers.stripe.requests import ACCOUNT, INTENTS_PATH, REFUNDS_PATH, TAG
 from providers.stripe.wire import Told
 
-_VERB = re.compile(rf"{INTENTS_PATH}(?:/(?P<id>[A-Za-z0-9_]+)(?:/(?P<verb>confirm|capture|cancel))?)?\Z")
+_VERB = re.compile(
+    rf"{INTENTS_PATH}(?:/(?P<id>[A-Za-z0-9_]+)(?:/(?P<verb>confirm|capture|cancel|increment_authorization))?)?\Z"
+)
 
-_MADE = MappingProxyType({"capture": MovementKind.CAPTURE, "refund": MovementKind.REFUND})
+_MADE = MappingProxyType(
+    {
+        "capture": MovementKind.CAPTURE,
+        "increment_authorization": MovementKind.AUTHORIZATION,
+        "refund": MovementKind.REFUND,
+    }
+)
 """The verbs that make a movement of their own."""
 
 
@@ -111,6 +119,8 @@ def mismatch(asked: Asked, snapshot: Snapshot, intent: Fields, of: Fields) -> st
     if not asked.verb and intent.text("currency") != asked.body["currency"]:
         return "currency"
     if asked.verb == "refund" and str(of.whole("amount")) != asked.body["amount"]:
+        return "amount"
+    if asked.verb == "increment_authorization" and str(intent.whole("amount")) != asked.body["amount"]:
         return "amount"
     if asked.verb in _MADE and not snapshot.unmapped and made_by(asked, snapshot) is None:
         return "operation"

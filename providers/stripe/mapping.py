@@ -7,6 +7,9 @@ own tries. What failed or waits without a charge (3D Secure) the PaymentIntent a
 Captures. Stripe has no object for them. The metadata have an entry for each of ours (`obol_<operation>`), and whatever
 `amount_captured` has beyond those is somebody else's. An automatic capture is its charge's.
 
+Adjustments. Each of ours has an entry in the metadata too. They count only where they lead without a gap to the present
+amount (`adjustments`): then each is an authorization in the former one's place.
+
 Releases. What was held and never taken shows as a refund: it is none.
 """
 
@@ -28,6 +31,7 @@ from gateway.domain.movements import (
 from gateway.domain.payments import NextAction
 from gateway.domain.providers import RiskLevel, RiskSignal, Snapshot
 from providers.fields import Fields, UnreadableAnswer, bounded
+from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
 from providers.stripe.requests import OUR_PREFIX, Place
 from providers.stripe.tables import (
@@ -132,6 +136,7 @@ class _Reading:
         self._id = str(Place(intent.text("id"), pieces.account))
         self._status = intent.text("status")
         self._metadata = intent.texts("metadata")
+        self._adjustments = adjustments_of(self._metadata)
         self._currency = intent.text("currency").upper()
         if self._currency not in CURRENCY_EXPONENTS:
             raise UnreadableAnswer("payment_intent.currency: not an ISO 4217 code")
@@ -145,7 +150,7 @@ class _Reading:
         return Snapshot(
             self._account_id,
             self._id,
-            self._money(self._intent, "amount"),
+            self._first_amount(),
             self._currency,
             facts,
             payment_id=self._metadata.get("obol_payment", ""),
@@ -253,7 +258,8 @@ class _Reading:
         elif status == "succeeded":
             manual = self._intent.text("capture_method") == "manual" or not charge.flag("captured")
             if manual:
-                yield self._movement(MovementKind.AUTHORIZATION, charge, self._hold(charge), operation, reason=risk)
+                hold = self._movement(MovementKind.AUTHORIZATION, charge, self._hold(charge), operation, reason=risk)
+                yield from holds(hold, self._adjusted(charge))
                 yield from self._captures(charge, captured)
             else:
                 taken = MovementStatus.SUCCEEDED
@@ -271,8 +277,22 @@ class _Reading:
         if self._status == "canceled":
             expired = self._intent.optional_text("cancellation_reason") in EXPIRIES
             return MovementStatus.EXPIRED if expired else MovementStatus.RELEASED
-        whole = charge.whole("amount_captured") >= charge.whole("amount")
+        whole = charge.whole("amount_captured") >= self._held(charge)
         return MovementStatus.SUCCEEDED if whole else MovementStatus.RELEASED
+
+    def _held(self, charge: Fields) -> int:
+        """What a charge held in all, in Stripe's units, whether or not its own amount tells of the adjustments."""
+        return max([charge.whole("amount"), *(each.total for each in self._adjusted(charge))])
+
+    def _adjusted(self, charge: Fields) -> Sequence[Adjusted]:
+        return self._adjustments if charge.text("id") == self._latest_charge else ()
+
+    def _first_amount(self) -> int:
+        """What the PaymentIntent was for before our adjustments; what does not add up is told."""
+        amount = self._intent.whole("amount")
+        if broken := breaks(self._adjustments, amount):
+            self._tell("adjustment.sum", broken)
+        return to_minor(self._adjustments[0].held if self._adjustments else amount, self._currency)
 
     def _captures(self, charge: Fields, captured: int) -> Iterator[Movement]:
         told = 0
@@ -301,7 +321,7 @@ class _Reading:
         for charge in self._pieces.charges:
             listed = charge.optional("refunds")
             for each in listed.objects("data") if listed is not None else ():
-                if not _is_release(each, charge):
+                if not _is_release(each, charge, self._held(charge)):
                     yield each
 
     def _refund(self, refund: Fields) -> Movement | None:
@@ -372,9 +392,9 @@ def _is_card(charge: Fields) -> bool:
     return details is not None and details.optional_text("type") == "card"
 
 
-def _is_release(refund: Fields, charge: Fields) -> bool:
+def _is_release(refund: Fields, charge: Fields, held: int) -> bool:
     """Whether a refund is of money that was held and never taken."""
     if refund.texts("metadata").get("obol_operation") or refund.raw.get("balance_transaction") is not None:
         return False
     captured = charge.whole("amount_captured")
-    return not captured or refund.whole("amount") == charge.whole("amount") - captured
+    return not captured or refund.whole("amount") == held - captured

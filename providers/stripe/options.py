@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 CONNECTED_MAX = 20
 _ACCOUNT = re.compile(r"acct_[A-Za-z0-9_]{1,60}\Z")
+NAMES = frozenset({"multicapture", "incremental_authorization", "connected_accounts", "absence_is_consistent"})
 _FLAGS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class StripeOptions:
-    """`multicapture`: the account may capture in parts. `connected_accounts`: those that it acts for, comma-separated.
+    """`multicapture`: the account may capture in parts. `incremental_authorization`: it may raise what is held.
+
+    `connected_accounts`: those that it acts for, comma-separated.
 
     Payments are looked up in the connected accounts that are named, and in no other; so no other can be paid to.
     `absence_is_consistent`: see `capabilities`.
@@ -20,11 +23,12 @@ class StripeOptions:
     multicapture: bool = False
     connected_accounts: tuple[str, ...] = ()
     absence_is_consistent: bool = True
+    incremental_authorization: bool = False
 
     @staticmethod
     def of(options: Mapping[str, str]) -> "StripeOptions":
         """Raises ValueError, which names the option."""
-        unknown = sorted(set(options) - {"multicapture", "connected_accounts", "absence_is_consistent"})
+        unknown = sorted(set(options) - NAMES)
         if unknown:
             raise ValueError(f"options: Stripe knows no {', '.join(unknown)}")
         accounts = tuple(each.strip() for each in options.get("connected_accounts", "").split(",") if each.strip())
@@ -34,6 +38,7 @@ class StripeOptions:
             multicapture=_flag(options, "multicapture", False),
             connected_accounts=accounts,
             absence_is_consistent=_flag(options, "absence_is_consistent", True),
+            incremental_authorization=_flag(options, "incremental_authorization", False),
         )
 
 

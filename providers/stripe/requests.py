@@ -24,7 +24,7 @@ TAG = "Obol-Metadata"
 ACCOUNT = "Stripe-Account"
 
 METADATA_ENTRIES_MAX = 15
-"""Of the caller's. Stripe keeps 50: ours are 9, and each capture adds one."""
+"""Of the caller's. Stripe keeps 50: ours are 9, and each capture and each adjustment (10 at most) adds one."""
 METADATA_NAME_CHARACTERS_MAX = 40
 METADATA_VALUE_CHARACTERS_MAX = 500
 OUR_PREFIX = "obol_"
@@ -68,7 +68,12 @@ class Place:
 
 
 def create(
-    reference: OperationReference, terms: PaymentTerms, *, multicapture: bool, connected: frozenset[str]
+    reference: OperationReference,
+    terms: PaymentTerms,
+    *,
+    multicapture: bool,
+    incremental: bool = False,
+    connected: frozenset[str],
 ) -> PreparedRequest:
     """A new PaymentIntent, confirmed at once unless the terms leave that for later. Raises InvalidRequest."""
     if terms.connected_account and terms.connected_account not in connected:
@@ -85,7 +90,8 @@ def create(
     metadata |= {"obol_order": terms.order_reference[:METADATA_VALUE_CHARACTERS_MAX]} if terms.order_reference else {}
     customer = terms.customer_reference
     metadata |= {"obol_customer": customer[:METADATA_VALUE_CHARACTERS_MAX]} if customer else {}
-    card = {"card": {"request_multicapture": "if_available"}} if manual and multicapture else None
+    wanted = {"request_multicapture": multicapture, "request_incremental_authorization": incremental}
+    card = {name: "if_available" for name, is_wanted in wanted.items() if manual and is_wanted}
     body: Values = {
         "amount": to_stripe(terms.amount_minor, terms.currency),
         "currency": terms.currency.lower(),
@@ -96,7 +102,7 @@ def create(
             "allow_redirects": "always" if terms.return_url or not confirm else "never",
         },
         "payment_method": terms.payment_method or None,
-        "payment_method_options": card,
+        "payment_method_options": {"card": card} if card else None,
         "customer": customer if _CUSTOMER.match(customer) else None,
         "description": terms.description or None,
         "statement_descriptor_suffix": _descriptor(terms.statement_descriptor),
@@ -134,6 +140,16 @@ def capture(reference: OperationReference, payment: Payment, amount_minor: int, 
         "expand": ["latest_charge.refunds"],
     }
     return _prepared(reference, f"{intent_path(place)}/capture", body, place.account)
+
+
+def adjust(reference: OperationReference, payment: Payment, total_minor: int) -> PreparedRequest:
+    """`total_minor` is held in all. What Stripe declines it does not change, metadata included."""
+    place, currency = _place(payment), payment.terms.currency
+    held, total = (to_stripe(each, currency) for each in (payment.sums.authorized_open_minor, total_minor))
+    # From where to where: only an unbroken way from the first amount to the present one shows what was ours.
+    metadata = {**references(reference), f"{OUR_PREFIX}{reference.operation_id}": f"adjust {held} {total}"}
+    body: Values = {"amount": total, "metadata": metadata, "expand": ["latest_charge.refunds"]}
+    return _prepared(reference, f"{intent_path(place)}/increment_authorization", body, place.account)
 
 
 def cancel(reference: OperationReference, payment: Payment, reason: str) -> PreparedRequest:

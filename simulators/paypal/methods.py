@@ -15,7 +15,8 @@ UNDOCUMENTED_ISSUE = "QUANTUM_FLUX"
 class Method:
     """What a source does when it is charged. `issue` refuses with 422; `processor` declines as a card's processor does.
 
-    `pends`: the capture waits for its funds. `refund_pends`: refunds of it wait.
+    `reauthorization` is the issue with which one is refused. `pends`: the capture waits for its funds. `refund_pends`:
+    refunds of it wait.
     """
 
     explains: str
@@ -23,6 +24,7 @@ class Method:
     processor: str = ""
     pends: bool = False
     refund_pends: bool = False
+    reauthorization: str = ""
 
 
 WALLETS = {
@@ -31,6 +33,7 @@ WALLETS = {
     "wallet_refused": Method("is refused", issue="TRANSACTION_REFUSED"),
     "wallet_unknown_issue": Method("is refused with an issue that no document has", issue=UNDOCUMENTED_ISSUE),
     "wallet_pending": Method("pays by eCheck: the capture pends until a control moves it on", pends=True),
+    "wallet_empty_later": Method("pays; a re-authorization is refused", reauthorization="PAYER_CANNOT_PAY"),
     "wallet_refund_pending": Method("pays; refunds pend until a control moves them on", refund_pends=True),
 }
 CARDS = {

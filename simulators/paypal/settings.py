@@ -28,15 +28,17 @@ class Merchant:
 class Terms:
     """How long things last, in seconds, and what is charged.
 
-    An order that nobody approves is gone after `order_seconds`. Request ids of orders and of payments are kept for
-    their own times. `token_seconds` is the life of an access token. `trusting`: a refund is not compared with what is
-    left of the capture, as PayPal's is: what a caller asks for too much is then seen on the books.
+    An authorization can be re-authorized once `honor_seconds` are over. An order that nobody approves is gone after
+    `order_seconds`. Request ids of orders and of payments are kept for their own times. `token_seconds` is the life of
+    an access token. `trusting`: a refund is not compared with what is left of the capture, as PayPal's is: what a
+    caller asks for too much is then seen on the books.
     """
 
     order_seconds: float = 6 * HOUR_SECONDS
     orders_key_seconds: float = 6 * HOUR_SECONDS
     payments_key_seconds: float = 45 * DAY_SECONDS
     authorization_seconds: float = 29 * DAY_SECONDS
+    honor_seconds: float = 3 * DAY_SECONDS
     token_seconds: int = 9 * HOUR_SECONDS
     fee_basis_points: int = 349
     trusting: bool = False

@@ -112,8 +112,8 @@ def captured(order: Order, moment: Moment, hold: Json, asked: Json, key: str | N
     )
     return Change(
         after,
-        (_of_part("PAYMENT.CAPTURE.COMPLETED", "capture", after, capture),),
-        (_effect("capture", after, moment, capture, key, origin),),
+        (of_part("PAYMENT.CAPTURE.COMPLETED", "capture", after, capture),),
+        (effect("capture", after, moment, capture, key, origin),),
         ("captures", capture["id"]),
     )
 
@@ -128,8 +128,8 @@ def voided(order: Order, moment: Moment, hold: Json, key: str | None, operation:
     after = touched(order, moment.now, authorizations=replaced(order.authorizations, held))
     return Change(
         after,
-        (_of_part("PAYMENT.AUTHORIZATION.VOIDED", "authorization", after, held),),
-        (_effect("void", after, moment, {**held, "invoice_id": operation}, key, "request"),),
+        (of_part("PAYMENT.AUTHORIZATION.VOIDED", "authorization", after, held),),
+        (effect("void", after, moment, {**held, "invoice_id": operation}, key, "request"),),
         ("authorizations", held["id"]),
     )
 
@@ -169,7 +169,7 @@ def refunded(order: Order, moment: Moment, capture: Json, asked: Json, key: str 
     after = touched(order, moment.now, refunds=(*order.refunds, refund))
     after = _with_refunded(after, capture, moment)
     event = Told("PAYMENT.REFUND.PENDING" if pends else "PAYMENT.CAPTURE.REFUNDED", "refund", refund)
-    effects = () if pends else (_effect("refund", after, moment, refund, key, "request" if key else "dashboard"),)
+    effects = () if pends else (effect("refund", after, moment, refund, key, "request" if key else "dashboard"),)
     return Change(after, (event,), effects, ("refunds", refund_id))
 
 
@@ -180,8 +180,8 @@ def capture_moved(order: Order, moment: Moment, capture: Json, status: Literal["
     moved = {each: value for each, value in capture.items() if each != "status_details"}
     moved |= {"status": status, "update_time": iso(moment.now)}
     after = touched(order, moment.now, captures=replaced(order.captures, moved))
-    effects = (_effect("capture", after, moment, moved, None, "provider"),) if status == "COMPLETED" else ()
-    return Change(after, (_of_part(f"PAYMENT.CAPTURE.{status}", "capture", after, moved),), effects)
+    effects = (effect("capture", after, moment, moved, None, "provider"),) if status == "COMPLETED" else ()
+    return Change(after, (of_part(f"PAYMENT.CAPTURE.{status}", "capture", after, moved),), effects)
 
 
 def authorization_moved(order: Order, moment: Moment, hold: Json, status: Literal["CREATED", "DENIED"]) -> Change:
@@ -191,9 +191,9 @@ def authorization_moved(order: Order, moment: Moment, hold: Json, status: Litera
     moved = {**hold, "status": status, "update_time": iso(moment.now)}
     after = touched(order, moment.now, authorizations=replaced(order.authorizations, moved))
     made = status == "CREATED"
-    effects = (_effect("authorization", after, moment, moved, None, "provider"),) if made else ()
+    effects = (effect("authorization", after, moment, moved, None, "provider"),) if made else ()
     event = "PAYMENT.AUTHORIZATION.CREATED" if made else "PAYMENT.AUTHORIZATION.VOIDED"
-    return Change(after, (_of_part(event, "authorization", after, moved),), effects)
+    return Change(after, (of_part(event, "authorization", after, moved),), effects)
 
 
 def refund_moved(order: Order, moment: Moment, refund: Json, status: Literal["COMPLETED", "FAILED"]) -> Change:
@@ -205,7 +205,7 @@ def refund_moved(order: Order, moment: Moment, refund: Json, status: Literal["CO
     capture_id = refund["links"][1]["href"].rpartition("/")[2]
     after = _with_refunded(after, next(each for each in after.captures if each["id"] == capture_id), moment)
     event = Told("PAYMENT.REFUND.FAILED" if status == "FAILED" else "PAYMENT.CAPTURE.REFUNDED", "refund", moved)
-    effects = (_effect("refund", after, moment, moved, None, "provider"),) if status == "COMPLETED" else ()
+    effects = (effect("refund", after, moment, moved, None, "provider"),) if status == "COMPLETED" else ()
     return Change(after, (event,), effects)
 
 
@@ -234,7 +234,7 @@ def disputed(order: Order, moment: Moment, capture: Json, asked: Json) -> Change
     # An inquiry holds no money.
     held = dispute["dispute_life_cycle_stage"] != "INQUIRY"
     shown = {**dispute, "amount": dispute["dispute_amount"]}
-    effects = (_effect("dispute", after, moment, shown, None, "customer"),) if held else ()
+    effects = (effect("dispute", after, moment, shown, None, "customer"),) if held else ()
     return Change(after, (Told("CUSTOMER.DISPUTE.CREATED", "dispute", shown_dispute(dispute)),), effects)
 
 
@@ -276,8 +276,8 @@ def _charged(order: Order, moment: Moment, method: Method, key: str | None) -> C
         capture |= {"status": "DECLINED", "processor_response": {"response_code": method.processor}}
         del capture["seller_receivable_breakdown"]
     after = touched(order, moment.now, status="COMPLETED", captures=(capture,))
-    event = _of_part(f"PAYMENT.CAPTURE.{capture['status']}", "capture", after, capture)
-    effects = (_effect("capture", after, moment, capture, key, "request"),) if capture["status"] == "COMPLETED" else ()
+    event = of_part(f"PAYMENT.CAPTURE.{capture['status']}", "capture", after, capture)
+    effects = (effect("capture", after, moment, capture, key, "request"),) if capture["status"] == "COMPLETED" else ()
     return Change(after, (event,), effects)
 
 
@@ -297,8 +297,8 @@ def _held(order: Order, moment: Moment, method: Method, amount: int, invoice: st
     if method.processor:
         hold["processor_response"] = {"response_code": method.processor}
     after = touched(order, moment.now, status="COMPLETED", authorizations=(hold,))
-    event = _of_part("PAYMENT.AUTHORIZATION.CREATED", "authorization", after, hold)
-    effects = (_effect("authorization", after, moment, hold, key, "request"),) if hold["status"] == "CREATED" else ()
+    event = of_part("PAYMENT.AUTHORIZATION.CREATED", "authorization", after, hold)
+    effects = (effect("authorization", after, moment, hold, key, "request"),) if hold["status"] == "CREATED" else ()
     return Change(after, (event,), effects)
 
 
@@ -343,11 +343,12 @@ def _of_order(kind: str, order: Order, moment: Moment) -> Told:
     return Told(kind, "checkout-order", shown_order(order, moment.merchant_id, moment.url))
 
 
-def _of_part(kind: str, resource: str, order: Order, moved: Json) -> Told:
+def of_part(kind: str, resource: str, order: Order, moved: Json) -> Told:
+    """An event about a part of an order."""
     return Told(kind, resource, shown_part(order, moved))
 
 
-def _effect(kind: EffectKind, order: Order, moment: Moment, moved: Json, key: str | None, origin: Origin) -> Effect:
+def effect(kind: EffectKind, order: Order, moment: Moment, moved: Json, key: str | None, origin: Origin) -> Effect:
     """`operation` is the invoice id where a request asked for it; `tenant` is what its reference begins with."""
     amount = minor(units(moved["amount"]), order.currency)
     # What pended was asked for by the request that made it.

@@ -11,6 +11,7 @@ from simulators.paypal.amounts import read
 from simulators.paypal.books import Books
 from simulators.paypal.methods import vaulted
 from simulators.paypal.order import Json, Order
+from simulators.paypal.reauthorizing import reauthorized
 from simulators.paypal.refusals import invalid, missing, refused
 from simulators.paypal.steps import Change, Moment
 
@@ -99,6 +100,14 @@ def capture(books: Books, moment: Moment, asked: Asked) -> Change:
     return steps.captured(order, moment, hold, asked.body, asked.key, "request")
 
 
+def reauthorize(books: Books, moment: Moment, asked: Asked) -> Change:
+    """An authorization made anew."""
+    order, hold = books.owner("authorizations", asked.id)
+    method, _ = vaulted(order.source)
+    issue = method.reauthorization if method is not None else ""
+    return reauthorized(order, moment, hold, asked.body, asked.key, asked.operation, issue)
+
+
 def void(books: Books, moment: Moment, asked: Asked) -> Change:
     """An authorization let go."""
     order, hold = books.owner("authorizations", asked.id)
@@ -137,6 +146,7 @@ VERBS = (
     Verb("complete", "/v2/checkout/orders/{id}/capture", 201, completing("capture")),
     Verb("complete", "/v2/checkout/orders/{id}/authorize", 201, completing("authorize")),
     Verb("capture", "/v2/payments/authorizations/{id}/capture", 201, capture),
+    Verb("adjust", "/v2/payments/authorizations/{id}/reauthorize", 201, reauthorize),
     Verb("cancel", "/v2/payments/authorizations/{id}/void", 200, void),
     Verb("refund", "/v2/payments/captures/{id}/refund", 201, refund),
 )

@@ -163,7 +163,14 @@ def _authorized(payment: Payment, moment: Moment, origin: Origin, authorization_
     due = with_due(payment, moment, lasts, "expire", authorization_id)
     attempts = _attempts(payment, "succeeded")
     after = evolved(
-        payment, moment, status="authorized", authorization=held, attempts=attempts, next_action=None, due=due
+        payment,
+        moment,
+        status="authorized",
+        authorization=held,
+        adjustments=(),
+        attempts=attempts,
+        next_action=None,
+        due=due,
     )
     effect = effect_of("authorization", payment, authorization_id, payment.amount, origin, told, key)
     return Change(after, ("payment.authorized",), (effect,))

@@ -23,6 +23,7 @@ def duplicated(payment: Payment, moment: Moment) -> Change:
         # The roll of payments is in the order of their creation.
         created=moment.seconds,
         authorization=payment.authorization and replace(payment.authorization, id=moment.mint("sauth")),
+        adjustments=tuple(replace(each, id=moment.mint("sadj")) for each in payment.adjustments),
         captures=tuple(replace(each, id=moment.mint("scap")) for each in payment.captures),
         refunds=tuple(replace(each, id=moment.mint("sref")) for each in payment.refunds),
         disputes=(),

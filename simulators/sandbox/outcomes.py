@@ -1,7 +1,8 @@
 """Outcomes: payment methods that explain themselves. `GET /control/tokens` prints the tables that drive them.
 
 A request without a payment method is decided by the last two digits of its amount, where AMOUNTS knows them;
-elsewhere it is refused with `payment_method_missing`. With a payment method the amount decides nothing.
+elsewhere it is refused with `payment_method_missing`. With a payment method the amount decides nothing. An adjustment
+has none: its new total decides, and succeeds where AMOUNTS does not know it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ UNKNOWN_STATUS = "quantum_held"
 class Outcome:
     """What a payment method does when it is confirmed, and afterwards.
 
-    `decline` is the code where the attempt declines (after the customer's approval, for "action"). `settled`
+    `decline` is the code where the attempt declines (after the customer's approval, for "action"), `adjustment` that of
+    every adjustment. `settled`
     is how a processing attempt ends. `fault` hits the first `fault_times` requests of an idempotency key. With
     `only_at` it does so at that account alone, and succeeds at every other.
     """
@@ -46,6 +48,7 @@ class Outcome:
     refund: Literal["succeeds", "pends", "reverses"] = "succeeds"
     disputed: bool = False
     only_at: str | None = None
+    adjustment: str | None = None
 
 
 def _declining(suffix: str, code: str) -> Outcome:
@@ -95,6 +98,7 @@ OUTCOMES: dict[str, Outcome] = {
         _failing("unknown_status", "unknown_status"),
         Outcome("card_refund_pending", "succeeds; refunds pend, then succeed", refund="pends"),
         Outcome("card_refund_fails", "succeeds; refunds succeed, then are reversed", refund="reverses"),
+        Outcome("card_not_raised", "succeeds; adjustments are declined", adjustment="insufficient_funds"),
         Outcome("card_disputed", "succeeds; its first capture is disputed", disputed=True),
     )
 }

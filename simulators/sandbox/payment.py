@@ -36,7 +36,10 @@ _PAYMENT_INSIDE = ("attempt_key", "due", "hidden")
 
 @dataclass(frozen=True)
 class Authorization:
-    """A hold on the customer's money. `amount_capturable` is what is left of it; 0 once it is closed."""
+    """A hold on the customer's money. `amount_capturable` is what is left of it; 0 once it is closed.
+
+    `amount` and `expires` are as it was first given; `Payment.adjustments` say what became of them.
+    """
 
     id: str
     status: AuthorizationStatus
@@ -44,6 +47,18 @@ class Authorization:
     amount_capturable: int
     expires: int
     metadata: Mapping[str, str]
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """The hold, raised to `amount` as its new total, or the same and valid anew until `expires`."""
+
+    id: str
+    amount: int
+    expires: int
+    metadata: Mapping[str, str]
+    created: int
     key: str | None
 
 
@@ -153,6 +168,7 @@ class Payment:
     attempt_metadata: Mapping[str, str] | None = None
     attempts: tuple[Attempt, ...] = ()
     authorization: Authorization | None = None
+    adjustments: tuple[Adjustment, ...] = ()
     captures: tuple[Capture, ...] = ()
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
@@ -186,7 +202,7 @@ def shown_payment(payment: Payment) -> dict[str, Any]:
     for name in ("authorization", "next_action", "last_decline"):
         if shown[name] is not None:
             shown[name] = _shown(shown[name])
-    for name in ("captures", "refunds", "disputes", "fees"):
+    for name in ("adjustments", "captures", "refunds", "disputes", "fees"):
         shown[name] = [_shown(movement) for movement in shown[name]]
     shown["attempts"] = [
         {**vars(attempt), "decline": attempt.decline and vars(attempt.decline)} for attempt in payment.attempts
@@ -216,6 +232,7 @@ def restored_payment(record: dict[str, Any]) -> Payment:
     action, decline = record["next_action"], record["last_decline"]
     rebuilt = {
         "authorization": held and Authorization(**held),
+        "adjustments": tuple(Adjustment(**adjustment) for adjustment in record.get("adjustments", ())),
         "captures": tuple(Capture(**capture) for capture in record["captures"]),
         "refunds": tuple(Refund(**refund) for refund in record["refunds"]),
         "disputes": tuple(Dispute(**dispute) for dispute in record["disputes"]),

@@ -3,6 +3,7 @@
     Refusal                     status   type
       invalid_key               401      authentication_error
       invalid_request, ...      400      invalid_request_error
+      card_declined, ...        402      card_error
       no_such_...               404      invalid_request_error
       idempotency_...           409/422  idempotency_error
       ..._full, internal_error  503/500  api_error
@@ -17,19 +18,27 @@ from typing import Any
 
 
 class Refusal(Exception):
-    """An error answer. `param` names the field at fault."""
+    """An error answer. `param` names the field at fault, `advice` what to do after a decline."""
 
     def __init__(
-        self, status: int, kind: str, code: str, message: str, param: str | None = None, kept: bool = False
+        self,
+        status: int,
+        kind: str,
+        code: str,
+        message: str,
+        param: str | None = None,
+        kept: bool = False,
+        advice: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.code, self.message = status, kind, code, message
-        self.param, self.kept = param, kept
+        self.param, self.kept, self.advice = param, kept, advice
 
     def body(self) -> dict[str, Any]:
-        """The answer's body: {"error": {type, code, message, param?}}."""
+        """The answer's body: {"error": {type, code, message, param?, advice?}}."""
+        more = {"param": self.param, "advice": self.advice}
         error = {"type": self.kind, "code": self.code, "message": self.message}
-        return {"error": error if self.param is None else {**error, "param": self.param}}
+        return {"error": error | {name: value for name, value in more.items() if value is not None}}
 
 
 def invalid(param: str, message: str) -> Refusal:
@@ -40,6 +49,11 @@ def invalid(param: str, message: str) -> Refusal:
 def refused(code: str, message: str, param: str | None = None) -> Refusal:
     """400: the request is fine, the books say no."""
     return Refusal(400, "invalid_request_error", code, message, param, kept=True)
+
+
+def declined(code: str, message: str, advice: str) -> Refusal:
+    """402: the bank says no to what changes nothing then."""
+    return Refusal(402, "card_error", code, message, kept=True, advice=advice)
 
 
 def missing(what: str, found: str, kept: bool = False) -> Refusal:

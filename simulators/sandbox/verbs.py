@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast, get_args
 
+from simulators.sandbox.adjusting import adjusted
 from simulators.sandbox.attempts import confirmed, created
 from simulators.sandbox.books import Books
 from simulators.sandbox.changes import Change, Moment
 from simulators.sandbox.movements import cancelled, captured, refunded
+from simulators.sandbox.outcomes import AMOUNTS
 from simulators.sandbox.params import Params
 from simulators.sandbox.payment import CaptureMode, Payment
 
@@ -90,6 +92,12 @@ def capture(books: Books, moment: Moment, asked: Asked) -> Change:
     return captured(payment, moment, amount, final, asked.key, metadata)
 
 
+def adjust(books: Books, moment: Moment, asked: Asked) -> Change:
+    """Another total held."""
+    total, metadata = asked.params.required_amount("amount"), asked.params.metadata()
+    return adjusted(books.payment(asked.account, asked.payment_id, kept=True), moment, total, asked.key, metadata)
+
+
 def cancel(books: Books, moment: Moment, asked: Asked) -> Change:
     """A payment closed."""
     reason, metadata = asked.params.text("reason"), asked.params.metadata()
@@ -119,6 +127,11 @@ def _confirm_tries(books: Books, asked: Asked) -> Tried | None:
     return asked.params.text("payment_method") or payment.payment_method, payment.amount
 
 
+def _adjust_tries(books: Books, asked: Asked) -> Tried | None:
+    total = asked.params.required_amount("amount")
+    return (None, total) if total % 100 in AMOUNTS else None
+
+
 def _tries_nothing(books: Books, asked: Asked) -> None:
     return None
 
@@ -144,6 +157,7 @@ VERBS: dict[str, Verb] = {
         "confirm", frozenset(("payment_method", "return_url", "metadata")), confirm, _confirm_tries
     ),
     "/v1/payments/{id}/capture": Verb("capture", frozenset(("amount", "final", "metadata")), capture, _tries_nothing),
+    "/v1/payments/{id}/adjust": Verb("adjust", frozenset(("amount", "metadata")), adjust, _adjust_tries),
     "/v1/payments/{id}/cancel": Verb("cancel", frozenset(("reason", "metadata")), cancel, _tries_nothing),
     "/v1/payments/{id}/refunds": Verb("refunds", frozenset(("amount", "reason", "metadata")), refund, _tries_nothing),
 }

@@ -16,6 +16,7 @@ from simulators.stripe.objects import Object, charge, refund, shown
 from simulators.stripe.refusals import Refusal, invalid, refused
 
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+INCREMENTS_MAX = 10
 CANCELLABLE = (*CONFIRMABLE, "requires_capture", "processing")
 
 
@@ -133,6 +134,35 @@ def capture(step: Step, intent: Object, amount: int | None, *, final: bool, meta
     return intent
 
 
+def increment(step: Step, intent: Object, total: int, metadata: dict[str, str]) -> Object:
+    """Hold `total` instead. Raises Refusal, also where the bank declines: then nothing has changed."""
+    if intent["status"] != "requires_capture" or intent["amount_received"]:
+        raise unexpected(intent, "increment")
+    taken = step.load("charge", intent["latest_charge"])
+    card = taken["payment_method_details"].get("card", {})
+    if card.get("incremental_authorization", {}).get("status") != "available":
+        raise refused(None, "This PaymentIntent is not eligible for incremental authorizations.")
+    if total <= intent["amount"]:
+        raise refused(
+            "amount_too_small", f"The amount must be greater than the {intent['amount']} authorized.", "amount"
+        )
+    attempts = intent.get("_increments", 0)
+    if attempts >= INCREMENTS_MAX:
+        raise refused(None, f"A PaymentIntent can be incremented {INCREMENTS_MAX} times.")
+    intent["_increments"] = attempts + 1
+    method = method_for(taken["payment_method"])
+    if method.increment_decline is not None:
+        # "no fields on the PaymentIntent or Charge are updated", says the reference: the attempt alone counts.
+        raise Declined(intent, decline_error(method.increment_decline, charge=taken["id"]))
+    intent["metadata"] |= metadata
+    intent |= {"amount": total, "amount_capturable": total}
+    taken["amount"] = card["amount_authorized"] = total
+    movement = f"{taken['id']}/{metadata['obol_operation']}" if "obol_operation" in metadata else taken["id"]
+    step.effect("authorization", movement, taken, total, "request", metadata)
+    step.tell("payment_intent.amount_capturable_updated", intent)
+    return intent
+
+
 def _asked(step: Step, intent: Object) -> Object:
     if intent.get("_return_url"):
         url = f"{step.customer_url}{intent['id']}"
@@ -146,6 +176,12 @@ def _asked(step: Step, intent: Object) -> Object:
 
 def _charged(step: Step, intent: Object, method: TestMethod, origin: Origin) -> Object:
     taken = step.add(charge(intent, method, step.created_at()))
+    if intent["capture_method"] == "manual" and method.kind == "card":
+        available = intent.get("_incremental") and method.increments
+        taken["payment_method_details"]["card"] |= {
+            "amount_authorized": intent["amount"],
+            "incremental_authorization": {"status": "available" if available else "unavailable"},
+        }
     intent["latest_charge"] = taken["id"]
     if method.decline is not None:
         refusal = decline_error(method.decline, charge=taken["id"])

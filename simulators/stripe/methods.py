@@ -28,6 +28,7 @@ class TestMethod:
     """What a payment method does when it is charged, and afterwards.
 
     `decline` is the decline code where the attempt declines (after the customer's approval, for "action").
+    `increment_decline` is that of an increment; `increments` says whether the card allows any.
     `settled` is how a processing attempt ends. `disputed` is the reason of the dispute that follows.
     """
 
@@ -44,6 +45,8 @@ class TestMethod:
     last4: str = "4242"
     risk_level: Literal["normal", "elevated", "highest"] = "normal"
     blocked: bool = False
+    increments: bool = True
+    increment_decline: str | None = None
 
 
 def _declining(name: str, code: str, last4: str = "0002") -> TestMethod:
@@ -56,7 +59,9 @@ METHODS: dict[str, TestMethod] = {
         TestMethod("pm_card_visa", "succeeds"),
         TestMethod("pm_card_visa_debit", "succeeds", last4="5556"),
         TestMethod("pm_card_mastercard", "succeeds", brand="mastercard", last4="4444"),
-        TestMethod("pm_card_amex", "succeeds", brand="amex", last4="8431"),
+        TestMethod("pm_card_amex", "succeeds; cannot be incremented", brand="amex", last4="8431", increments=False),
+        # Not Stripe's: its own test cards decline no increment.
+        TestMethod("pm_card_incrementDeclined", "succeeds; increments decline", increment_decline="insufficient_funds"),
         _declining("visa_chargeDeclined", "generic_decline"),
         _declining("chargeDeclined", "generic_decline"),
         _declining("visa_chargeDeclinedInsufficientFunds", "insufficient_funds", "9995"),

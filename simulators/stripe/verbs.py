@@ -60,6 +60,8 @@ def create(step: Step, _: str, params: Params) -> Object:
         "payment_method": params.text("payment_method"),
         "status": "requires_confirmation" if params.text("payment_method") else "requires_payment_method",
         "statement_descriptor_suffix": params.text("statement_descriptor_suffix"),
+        "_incremental": card.choice("request_incremental_authorization", ("if_available", "never"), "never")
+        == "if_available",
         "_multicapture": card.choice("request_multicapture", ("if_available", "never"), "never") == "if_available",
     }
     step.add(made)
@@ -98,6 +100,14 @@ def capture(step: Step, intent_id: str, params: Params) -> Object:
     amount, final, metadata = params.amount("amount_to_capture"), params.flag("final_capture", True), params.metadata()
     intent = step.load("payment_intent", intent_id)
     return intents.capture(step, intent, amount, final=final, metadata=metadata)
+
+
+def increment(step: Step, intent_id: str, params: Params) -> Object:
+    """More money held."""
+    total, metadata = params.amount("amount"), params.metadata()
+    if total is None:
+        raise invalid("parameter_missing", "Missing required param: amount.", "amount")
+    return intents.increment(step, step.load("payment_intent", intent_id), total, metadata)
 
 
 def cancel(step: Step, intent_id: str, params: Params) -> Object:
@@ -174,6 +184,9 @@ VERBS: dict[str, Verb] = {
     "/v1/payment_intents/{id}/confirm": Verb("confirm", frozenset(("expand", "payment_method", "return_url")), confirm),
     "/v1/payment_intents/{id}/capture": Verb(
         "capture", frozenset(("amount_to_capture", "expand", "final_capture", "metadata")), capture
+    ),
+    "/v1/payment_intents/{id}/increment_authorization": Verb(
+        "adjust", frozenset(("amount", "expand", "metadata")), increment
     ),
     "/v1/payment_intents/{id}/cancel": Verb("cancel", frozenset(("cancellation_reason", "expand")), cancel),
     "/v1/refunds": Verb("refund", frozenset(("amount", "expand", "metadata", "payment_intent", "reason")), refund),

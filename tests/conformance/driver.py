@@ -21,6 +21,7 @@ class Methods:
     requires_action: str | None = None
     processes: str | None = None
     refunds_pend: str | None = None
+    not_raised: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Driver(Protocol):
         ...
 
     async def fail_next(self, fault: str, verb: str = "any") -> None:
-        """Let the next write (of this verb: create, confirm, capture, cancel, refund) fail so."""
+        """Let the next write (of this verb: create, confirm, capture, adjust, cancel, refund) fail so."""
         ...
 
     async def heal(self) -> None:

@@ -60,6 +60,7 @@ class SandboxDriver:
         requires_action="card_requires_action",
         processes="card_processing_then_ok",
         refunds_pend="card_refund_pending",
+        not_raised="card_not_raised",
     )
     planted = (API_KEY, SIGNING_SECRET)
 

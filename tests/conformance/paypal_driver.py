@@ -21,7 +21,7 @@ from simulators.paypal.certificates import ROOT_FILE, chain_in
 from simulators.paypal.events import signed_headers
 from simulators.paypal.imitation import CERTIFICATE_PATH
 from simulators.paypal.server import running
-from simulators.paypal.settings import Merchant, PayPalSettings
+from simulators.paypal.settings import Merchant, PayPalSettings, Terms
 from tests.conformance.driver import Driven, Driver, Effect, Fault, Methods
 from tests.paypal_documents import Validation
 
@@ -61,6 +61,7 @@ class PayPalDriver:
         requires_action="paypal",
         processes="wallet_pending",
         refunds_pend="wallet_refund_pending",
+        not_raised="wallet_empty_later",
     )
     planted = (CLIENT_SECRET,)
 
@@ -139,6 +140,7 @@ async def paypal(**changed: Any) -> AsyncIterator[PayPalDriver]:
             "drip_seconds": 30.0,
             "huge_bytes": 4 * 1024 * 1024,
             "observed": validation.observe,
+            "terms": Terms(honor_seconds=0.0),
         }
         settings = PayPalSettings(Path(directory), **{**told, **changed})
         async with running(settings) as base_url, aiohttp.ClientSession() as session:

@@ -27,6 +27,7 @@ CAPABILITIES = (
     "Confirms",
     "Completes",
     "Captures",
+    "Adjusts",
     "Cancels",
     "Refunds",
     "ReadsCallbacks",

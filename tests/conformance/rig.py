@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from gateway.domain.adjusting import Adjusts
 from gateway.domain.commands import Caller, PreparedRequest
 from gateway.domain.derivation import derive_dispute_state, derive_payment_state, derive_sums
 from gateway.domain.movements import Movement, MovementKind
@@ -83,6 +84,13 @@ class Rig:
         """The adapter as one that has this capability; without it the test is skipped."""
         self.used.add("Captures")
         return self.adapter if isinstance(self.adapter, Captures) else lacking(self.adapter, Captures)
+
+    @property
+    def adjusts(self) -> Adjusts:
+        """The adapter as one that has this capability; without it the test is skipped."""
+        self.used.add("Adjusts")
+        able = self.adapter.capabilities.adjustment
+        return self.adapter if able and isinstance(self.adapter, Adjusts) else lacking(self.adapter, Adjusts)
 
     @property
     def cancels(self) -> Cancels:
@@ -187,6 +195,11 @@ class Rig:
     ) -> tuple[OperationReference, Outcome]:
         reference = self.reference(payment.payment_id)
         prepared = self.captures.prepare_capture(reference, payment, amount_minor=amount_minor, final=final)
+        return reference, await self.execute(prepared)
+
+    async def adjust(self, payment: Payment, total_minor: int) -> tuple[OperationReference, Outcome]:
+        reference = self.reference(payment.payment_id)
+        prepared = self.adjusts.prepare_adjust(reference, payment, total_minor=total_minor)
         return reference, await self.execute(prepared)
 
     async def refund(self, payment: Payment, amount_minor: int) -> tuple[OperationReference, Outcome]:

@@ -57,6 +57,7 @@ class StripeDriver:
         requires_action="pm_card_threeDSecure2Required",
         processes="pm_usBankAccount_success",
         refunds_pend="pm_card_pendingRefund",
+        not_raised="pm_card_incrementDeclined",
     )
     planted = (API_KEY, SIGNING_SECRET)
 
@@ -73,7 +74,11 @@ class StripeDriver:
             api_key=api_key or Secret(API_KEY),
             webhook_secrets=(Secret(SIGNING_SECRET),),
             wire=wire or WireLimits(),
-            options={"multicapture": "true", "connected_accounts": "acct_connected"},
+            options={
+                "multicapture": "true",
+                "incremental_authorization": "true",
+                "connected_accounts": "acct_connected",
+            },
         )
         hooks = ProviderHooks(unmapped=lambda provider, kind, value: self.unmapped.append((kind, value)))
         return adapter_builder(self.provider)(settings, hooks)

@@ -16,7 +16,14 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from gateway.app.clock import Clock
 from gateway.app.replies import CommandReply
-from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, CreatePayment, RefundPayment
+from gateway.app.requests import (
+    AdjustAuthorization,
+    CancelPayment,
+    CapturePayment,
+    ConfirmPayment,
+    CreatePayment,
+    RefundPayment,
+)
 from gateway.app.runtime import Runtime
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Silence
@@ -253,21 +260,31 @@ async def prepared(kind: str, runtime: Runtime, caller: Caller) -> Callable[[Run
     payment_id = await create("first", capture_method=CaptureMethod.MANUAL)
     if kind == "capture":
         return lambda r: r.commands.capture(caller, CapturePayment("it", payment_id, 600, "EUR"), 20)
+    if kind == "adjust":
+        return lambda r: r.commands.adjust(caller, AdjustAuthorization("it", payment_id, 1_500, "EUR"), 20)
     return lambda r: r.commands.cancel(caller, CancelPayment("it", payment_id), 20)
 
 
-KINDS = ("create", "confirm", "capture", "cancel", "refund")
+KINDS = ("create", "confirm", "capture", "adjust", "cancel", "refund")
 
 RESPONSES: dict[str, Any] = {
     "create": pb.CreatePaymentResponse,
     "confirm": pb.ConfirmPaymentResponse,
     "capture": pb.CapturePaymentResponse,
+    "adjust": pb.AdjustAuthorizationResponse,
     "cancel": pb.CancelPaymentResponse,
     "refund": pb.RefundPaymentResponse,
 }
 """What each kind of command answers with."""
 
-EFFECT = {"create": "capture", "confirm": "capture", "capture": "capture", "cancel": "void", "refund": "refund"}
+EFFECT = {
+    "create": "capture",
+    "confirm": "capture",
+    "capture": "capture",
+    "adjust": "authorization",
+    "cancel": "void",
+    "refund": "refund",
+}
 """The one effect that a command of each kind must have at the provider, however often it was interrupted."""
 
 

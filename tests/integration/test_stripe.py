@@ -46,6 +46,13 @@ class Shop:
         )
         return (await self.call("CreatePayment", request)).payment
 
+    async def adjusted(self, key: str, payment_id: str, total: int) -> Any:
+        amount = money_pb2.Money(amount_minor=total, currency_code="EUR")
+        request = payment_gateway_pb2.AdjustAuthorizationRequest(
+            idempotency_key=key, payment_id=payment_id, amount=amount
+        )
+        return (await self.call("AdjustAuthorization", request)).payment
+
     async def synced(self, payment_id: str) -> Any:
         request = payment_gateway_pb2.SyncPaymentRequest(payment_id=payment_id)
         return (await self.call("SyncPayment", request)).payment
@@ -66,7 +73,12 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         address = unix(Path(short) / "g", "grpc.unix_socket")
         async with stripe as url:
-            account = ProviderSection(provider="stripe", base_url=url, api_key=SecretStr("sk_test_simulated"))
+            account = ProviderSection(
+                provider="stripe",
+                base_url=url,
+                api_key=SecretStr("sk_test_simulated"),
+                options={"incremental_authorization": "true"},
+            )
             settings = Settings(
                 data_dir=tmp_path,
                 database=DatabaseSection(url=SecretStr(database_url)),
@@ -162,3 +174,42 @@ async def test_an_amount_that_stripe_cannot_take_is_the_callers_fault(shop: Shop
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await shop.call("CreatePayment", request)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_increment_is_held_captured_and_told_apart(shop: Shop) -> None:
+    """Two increments raise one authorization; a declined one is FAILED, and leaves the payment as it was."""
+    held = await shop.create("k1", "pm_card_visa", capture_method=payment_pb2.CaptureMethod.CAPTURE_METHOD_MANUAL)
+    for key, total in (("a1", 1_200), ("a2", 1_500)):
+        raised = await shop.adjusted(key, held.payment_id, total)
+        assert raised.latest_command.state == payment_pb2.CommandState.COMMAND_STATE_SUCCEEDED
+        assert raised.money.authorized.amount_minor == raised.money.capturable.amount_minor == total
+    assert (await shop.synced(held.payment_id)).money.authorized.amount_minor == 1_500
+    part = payment_gateway_pb2.CapturePaymentRequest(
+        idempotency_key="c", payment_id=held.payment_id, amount=money_pb2.Money(amount_minor=1_100, currency_code="EUR")
+    )
+    taken = (await shop.call("CapturePayment", part)).payment
+    assert (taken.state, taken.money.captured.amount_minor) == (State.PAYMENT_STATE_CAPTURED, 1_100)
+    seen = await shop.synced(held.payment_id)
+    assert (seen.money.capturable.amount_minor, seen.money.refunded.amount_minor) == (0, 0)
+
+    other = await shop.create(
+        "k2", "pm_card_incrementDeclined", capture_method=payment_pb2.CaptureMethod.CAPTURE_METHOD_MANUAL
+    )
+    declined = await shop.adjusted("a3", other.payment_id, 1_500)
+    assert (declined.state, declined.latest_command.state) == (
+        State.PAYMENT_STATE_AUTHORIZED,
+        payment_pb2.CommandState.COMMAND_STATE_FAILED,
+    )
+    assert declined.latest_command.decline.reason == Reason.DECLINE_REASON_INSUFFICIENT_FUNDS
+    assert declined.money.capturable.amount_minor == 1_000
+
+
+async def test_a_lost_answer_to_an_increment_is_found_by_our_own_entry(shop: Shop) -> None:
+    """Booked, and the answer lost: the PaymentIntent's amount and our entry in it end the UNKNOWN; nothing twice."""
+    held = await shop.create("k1", "pm_card_visa", capture_method=payment_pb2.CaptureMethod.CAPTURE_METHOD_MANUAL)
+    await shop.told("control/faults", {"next": [{"fault": "lost_after", "match": "adjust"}]})
+    unknown = await shop.adjusted("a1", held.payment_id, 1_500)
+    assert unknown.latest_command.state == payment_pb2.CommandState.COMMAND_STATE_UNKNOWN
+    seen = await shop.synced(held.payment_id)
+    assert seen.latest_command.state == payment_pb2.CommandState.COMMAND_STATE_SUCCEEDED
+    assert (await shop.adjusted("a1", held.payment_id, 1_500)).money.authorized.amount_minor == 1_500

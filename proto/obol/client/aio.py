@@ -48,6 +48,12 @@ class AioPaymentGatewayClient:
         """Capture what was authorized, whole or in part."""
         return await self._command(self._stub.CapturePayment, request, options)
 
+    async def adjust_authorization(
+        self, request: paying.AdjustAuthorizationRequest, /, **options: Unpack[CallOptions]
+    ) -> paying.AdjustAuthorizationResponse:
+        """Raise what is authorized, or make it valid anew."""
+        return await self._command(self._stub.AdjustAuthorization, request, options)
+
     async def cancel_payment(
         self, request: paying.CancelPaymentRequest, /, **options: Unpack[CallOptions]
     ) -> paying.CancelPaymentResponse:

@@ -46,6 +46,12 @@ class PaymentGatewayClient:
         """Capture what was authorized, whole or in part."""
         return self._command(self._stub.CapturePayment, request, options)
 
+    def adjust_authorization(
+        self, request: paying.AdjustAuthorizationRequest, /, **options: Unpack[CallOptions]
+    ) -> paying.AdjustAuthorizationResponse:
+        """Raise what is authorized, or make it valid anew."""
+        return self._command(self._stub.AdjustAuthorization, request, options)
+
     def cancel_payment(
         self, request: paying.CancelPaymentRequest, /, **options: Unpack[CallOptions]
     ) -> paying.CancelPaymentResponse:

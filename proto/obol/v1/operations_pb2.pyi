@@ -358,6 +358,7 @@ class ProviderAccount(_message.Message):
     RATE_BURST_FIELD_NUMBER: _builtins.int
     CALLS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     CALLS_WAITING_FIELD_NUMBER: _builtins.int
+    AUTHORIZATION_ADJUSTMENT_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's name."""
     account_id: _builtins.str
@@ -390,9 +391,9 @@ class ProviderAccount(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do, sorted: CAPTURE, CAPTURE_PARTIAL, CAPTURE_MULTIPLE, CANCEL, REFUND, REFUND_PARTIAL, CALLBACKS,
-        EVENT_LIST, PAYMENT_LIST; COMPLETE where the gateway itself carries a payment out once its payer has approved;
-        CONSISTENT_ABSENCE where its lookup cannot miss an earlier write.
+        """What it can do, sorted: CONFIRM, CAPTURE, CAPTURE_PARTIAL, CAPTURE_MULTIPLE, ADJUST_AMOUNT, ADJUST_VALIDITY, CANCEL,
+        REFUND, REFUND_PARTIAL, CALLBACKS, EVENT_LIST, PAYMENT_LIST; COMPLETE where the gateway completes what a payer has
+        approved; CONSISTENT_ABSENCE where its lookup cannot miss an earlier write.
         """
 
     @_builtins.property
@@ -406,6 +407,10 @@ class ProviderAccount(_message.Message):
     @_builtins.property
     def mode_time(self) -> _timestamp_pb2.Timestamp:
         """When it was set."""
+
+    @_builtins.property
+    def authorization_adjustment(self) -> Global___AuthorizationAdjustment:
+        """How it lets authorizations be adjusted, as it documents it; unset where it does not."""
 
     def __init__(
         self,
@@ -428,14 +433,57 @@ class ProviderAccount(_message.Message):
         rate_burst: _builtins.int = ...,
         calls_in_flight: _builtins.int = ...,
         calls_waiting: _builtins.int = ...,
+        authorization_adjustment: Global___AuthorizationAdjustment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mode_time", b"mode_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authorization_adjustment", b"authorization_adjustment", "mode_time", b"mode_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor_max", b"amount_minor_max", "calls_in_flight", b"calls_in_flight", "calls_waiting", b"calls_waiting", "capabilities", b"capabilities", "capture_methods", b"capture_methods", "confirmation_methods", b"confirmation_methods", "currencies", b"currencies", "flight_seconds_max", b"flight_seconds_max", "health", b"health", "key_window_seconds", b"key_window_seconds", "mode", b"mode", "mode_actor", b"mode_actor", "mode_reason", b"mode_reason", "mode_time", b"mode_time", "provider", b"provider", "rate_burst", b"rate_burst", "rate_per_second", b"rate_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "amount_minor_max", b"amount_minor_max", "authorization_adjustment", b"authorization_adjustment", "calls_in_flight", b"calls_in_flight", "calls_waiting", b"calls_waiting", "capabilities", b"capabilities", "capture_methods", b"capture_methods", "confirmation_methods", b"confirmation_methods", "currencies", b"currencies", "flight_seconds_max", b"flight_seconds_max", "health", b"health", "key_window_seconds", b"key_window_seconds", "mode", b"mode", "mode_actor", b"mode_actor", "mode_reason", b"mode_reason", "mode_time", b"mode_time", "provider", b"provider", "rate_burst", b"rate_burst", "rate_per_second", b"rate_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderAccount: _TypeAlias = ProviderAccount  # noqa: Y015
+
+@_typing.final
+class AuthorizationAdjustment(_message.Message):
+    """How authorizations can be adjusted while nothing is captured. The provider decides: these are its published bounds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RAISES_AMOUNT_FIELD_NUMBER: _builtins.int
+    EXTENDS_VALIDITY_FIELD_NUMBER: _builtins.int
+    TOTAL_PERCENT_MAX_FIELD_NUMBER: _builtins.int
+    TIMES_MAX_FIELD_NUMBER: _builtins.int
+    FROM_SECONDS_FIELD_NUMBER: _builtins.int
+    UNTIL_SECONDS_FIELD_NUMBER: _builtins.int
+    raises_amount: _builtins.bool
+    """The amount can be raised."""
+    extends_validity: _builtins.bool
+    """It makes the authorization valid anew, also at the same amount."""
+    total_percent_max: _builtins.int
+    """The most that the total may be of the first one, in percent; 0 where it says nothing."""
+    times_max: _builtins.int
+    """Attempts for a payment, declined ones included; 0 where it says nothing."""
+    from_seconds: _builtins.int
+    """How long after the first authorization it begins to be possible, in seconds."""
+    until_seconds: _builtins.int
+    """How long after the first authorization it ends, in seconds; 0 where it says nothing."""
+    def __init__(
+        self,
+        *,
+        raises_amount: _builtins.bool = ...,
+        extends_validity: _builtins.bool = ...,
+        total_percent_max: _builtins.int = ...,
+        times_max: _builtins.int = ...,
+        from_seconds: _builtins.int = ...,
+        until_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extends_validity", b"extends_validity", "from_seconds", b"from_seconds", "raises_amount", b"raises_amount", "times_max", b"times_max", "total_percent_max", b"total_percent_max", "until_seconds", b"until_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorizationAdjustment: _TypeAlias = AuthorizationAdjustment  # noqa: Y015
 
 @_typing.final
 class ListCallbacksRequest(_message.Message):

@@ -29,7 +29,7 @@ from obol.v1 import observation_pb2 as obol_dot_v1_dot_observation__pb2
 from obol.v1 import payment_pb2 as obol_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dobol/v1/payment_gateway.proto\x12\x07obol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13obol/v1/money.proto\x1a\x19obol/v1/observation.proto\x1a\x15obol/v1/payment.proto\"\xfa\x04\n\x14\x43reatePaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x1e\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x0e.obol.v1.Money\x12.\n\x0e\x63\x61pture_method\x18\x03 \x01(\x0e\x32\x16.obol.v1.CaptureMethod\x12\x38\n\x13\x63onfirmation_method\x18\x04 \x01(\x0e\x32\x1b.obol.v1.ConfirmationMethod\x12\x16\n\x0epayment_method\x18\x05 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x1c\n\x14statement_descriptor\x18\x08 \x01(\t\x12\x12\n\nreturn_url\x18\t \x01(\t\x12=\n\x08metadata\x18\n \x03(\x0b\x32+.obol.v1.CreatePaymentRequest.MetadataEntry\x12\x38\n\x13provider_preference\x18\x0b \x01(\x0b\x32\x1b.obol.v1.ProviderPreference\x12\x17\n\x0forder_reference\x18\x0c \x01(\t\x12\x1e\n\x16order_reference_unique\x18\r \x01(\x08\x12/\n\x0c\x65xpire_after\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x63onnected_account\x18\x0f \x01(\t\x12\x15\n\rpayer_country\x18\x10 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x12ProviderPreference\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\":\n\x15\x43reatePaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"p\n\x15\x43onfirmPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x16\n\x0epayment_method\x18\x03 \x01(\t\x12\x12\n\nreturn_url\x18\x04 \x01(\t\";\n\x16\x43onfirmPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x92\x01\n\x15\x43\x61pturePaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x1e\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x0e.obol.v1.Money\x12\x1a\n\rfinal_capture\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x10\n\x0e_final_capture\";\n\x16\x43\x61pturePaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"S\n\x14\x43\x61ncelPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\":\n\x15\x43\x61ncelPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x8b\x01\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x19\n\x0forder_reference\x18\x02 \x01(\tH\x00\x12\x38\n\x12provider_reference\x18\x03 \x01(\x0b\x32\x1a.obol.v1.ProviderReferenceH\x00\x42\x0b\n\treference\"7\n\x12GetPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x9a\x02\n\x13ListPaymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0forder_reference\x18\x03 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x04 \x01(\t\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12%\n\x06states\x18\x06 \x03(\x0e\x32\x15.obol.v1.PaymentState\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x14ListPaymentsResponse\x12\"\n\x08payments\x18\x01 \x03(\x0b\x32\x10.obol.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12SyncPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\"8\n\x13SyncPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"s\n\x14RefundPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x1e\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x0e.obol.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\"[\n\x15RefundPaymentResponse\x12\x1f\n\x06refund\x18\x01 \x01(\x0b\x32\x0f.obol.v1.Refund\x12!\n\x07payment\x18\x02 \x01(\x0b\x32\x10.obol.v1.Payment\"%\n\x10GetRefundRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\"4\n\x11GetRefundResponse\x12\x1f\n\x06refund\x18\x01 \x01(\x0b\x32\x0f.obol.v1.Refund\"O\n\x12ListRefundsRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x13ListRefundsResponse\x12 \n\x07refunds\x18\x01 \x03(\x0b\x32\x0f.obol.v1.Refund\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x19GetPaymentTimelineRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xbd\x01\n\rTimelineEntry\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06source\x18\x03 \x01(\x0e\x32\x1a.obol.v1.ObservationSource\x12\x14\n\x0c\x63\x61usation_id\x18\x04 \x01(\t\x12(\n\x0btransitions\x18\x05 \x03(\x0b\x32\x13.obol.v1.Transition\"\x84\x01\n\x1aGetPaymentTimelineResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.obol.v1.TimelineEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12$\n\x05route\x18\x03 \x01(\x0b\x32\x15.obol.v1.PaymentRoute2\xf1\x06\n\x0ePaymentGateway\x12N\n\rCreatePayment\x12\x1d.obol.v1.CreatePaymentRequest\x1a\x1e.obol.v1.CreatePaymentResponse\x12Q\n\x0e\x43onfirmPayment\x12\x1e.obol.v1.ConfirmPaymentRequest\x1a\x1f.obol.v1.ConfirmPaymentResponse\x12Q\n\x0e\x43\x61pturePayment\x12\x1e.obol.v1.CapturePaymentRequest\x1a\x1f.obol.v1.CapturePaymentResponse\x12N\n\rCancelPayment\x12\x1d.obol.v1.CancelPaymentRequest\x1a\x1e.obol.v1.CancelPaymentResponse\x12\x45\n\nGetPayment\x12\x1a.obol.v1.GetPaymentRequest\x1a\x1b.obol.v1.GetPaymentResponse\x12K\n\x0cListPayments\x12\x1c.obol.v1.ListPaymentsRequest\x1a\x1d.obol.v1.ListPaymentsResponse\x12H\n\x0bSyncPayment\x12\x1b.obol.v1.SyncPaymentRequest\x1a\x1c.obol.v1.SyncPaymentResponse\x12N\n\rRefundPayment\x12\x1d.obol.v1.RefundPaymentRequest\x1a\x1e.obol.v1.RefundPaymentResponse\x12\x42\n\tGetRefund\x12\x19.obol.v1.GetRefundRequest\x1a\x1a.obol.v1.GetRefundResponse\x12H\n\x0bListRefunds\x12\x1b.obol.v1.ListRefundsRequest\x1a\x1c.obol.v1.ListRefundsResponse\x12]\n\x12GetPaymentTimeline\x12\".obol.v1.GetPaymentTimelineRequest\x1a#.obol.v1.GetPaymentTimelineResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dobol/v1/payment_gateway.proto\x12\x07obol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13obol/v1/money.proto\x1a\x19obol/v1/observation.proto\x1a\x15obol/v1/payment.proto\"\xfa\x04\n\x14\x43reatePaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x1e\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x0e.obol.v1.Money\x12.\n\x0e\x63\x61pture_method\x18\x03 \x01(\x0e\x32\x16.obol.v1.CaptureMethod\x12\x38\n\x13\x63onfirmation_method\x18\x04 \x01(\x0e\x32\x1b.obol.v1.ConfirmationMethod\x12\x16\n\x0epayment_method\x18\x05 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x06 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\x1c\n\x14statement_descriptor\x18\x08 \x01(\t\x12\x12\n\nreturn_url\x18\t \x01(\t\x12=\n\x08metadata\x18\n \x03(\x0b\x32+.obol.v1.CreatePaymentRequest.MetadataEntry\x12\x38\n\x13provider_preference\x18\x0b \x01(\x0b\x32\x1b.obol.v1.ProviderPreference\x12\x17\n\x0forder_reference\x18\x0c \x01(\t\x12\x1e\n\x16order_reference_unique\x18\r \x01(\x08\x12/\n\x0c\x65xpire_after\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11\x63onnected_account\x18\x0f \x01(\t\x12\x15\n\rpayer_country\x18\x10 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\":\n\x12ProviderPreference\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\":\n\x15\x43reatePaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"p\n\x15\x43onfirmPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x16\n\x0epayment_method\x18\x03 \x01(\t\x12\x12\n\nreturn_url\x18\x04 \x01(\t\";\n\x16\x43onfirmPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x92\x01\n\x15\x43\x61pturePaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x1e\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x0e.obol.v1.Money\x12\x1a\n\rfinal_capture\x18\x04 \x01(\x08H\x00\x88\x01\x01\x42\x10\n\x0e_final_capture\";\n\x16\x43\x61pturePaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"i\n\x1a\x41\x64justAuthorizationRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x1e\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x0e.obol.v1.Money\"@\n\x1b\x41\x64justAuthorizationResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"S\n\x14\x43\x61ncelPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\":\n\x15\x43\x61ncelPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x8b\x01\n\x11GetPaymentRequest\x12\x14\n\npayment_id\x18\x01 \x01(\tH\x00\x12\x19\n\x0forder_reference\x18\x02 \x01(\tH\x00\x12\x38\n\x12provider_reference\x18\x03 \x01(\x0b\x32\x1a.obol.v1.ProviderReferenceH\x00\x42\x0b\n\treference\"7\n\x12GetPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"\x9a\x02\n\x13ListPaymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x17\n\x0forder_reference\x18\x03 \x01(\t\x12\x1a\n\x12\x63ustomer_reference\x18\x04 \x01(\t\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12%\n\x06states\x18\x06 \x03(\x0e\x32\x15.obol.v1.PaymentState\x12\x34\n\x10\x63reate_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12\x63reate_time_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x14ListPaymentsResponse\x12\"\n\x08payments\x18\x01 \x03(\x0b\x32\x10.obol.v1.Payment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12SyncPaymentRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\"8\n\x13SyncPaymentResponse\x12!\n\x07payment\x18\x01 \x01(\x0b\x32\x10.obol.v1.Payment\"s\n\x14RefundPaymentRequest\x12\x17\n\x0fidempotency_key\x18\x01 \x01(\t\x12\x12\n\npayment_id\x18\x02 \x01(\t\x12\x1e\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x0e.obol.v1.Money\x12\x0e\n\x06reason\x18\x04 \x01(\t\"[\n\x15RefundPaymentResponse\x12\x1f\n\x06refund\x18\x01 \x01(\x0b\x32\x0f.obol.v1.Refund\x12!\n\x07payment\x18\x02 \x01(\x0b\x32\x10.obol.v1.Payment\"%\n\x10GetRefundRequest\x12\x11\n\trefund_id\x18\x01 \x01(\t\"4\n\x11GetRefundResponse\x12\x1f\n\x06refund\x18\x01 \x01(\x0b\x32\x0f.obol.v1.Refund\"O\n\x12ListRefundsRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"P\n\x13ListRefundsResponse\x12 \n\x07refunds\x18\x01 \x03(\x0b\x32\x0f.obol.v1.Refund\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x19GetPaymentTimelineRequest\x12\x12\n\npayment_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xbd\x01\n\rTimelineEntry\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12/\n\x0brecord_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06source\x18\x03 \x01(\x0e\x32\x1a.obol.v1.ObservationSource\x12\x14\n\x0c\x63\x61usation_id\x18\x04 \x01(\t\x12(\n\x0btransitions\x18\x05 \x03(\x0b\x32\x13.obol.v1.Transition\"\x84\x01\n\x1aGetPaymentTimelineResponse\x12\'\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x16.obol.v1.TimelineEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12$\n\x05route\x18\x03 \x01(\x0b\x32\x15.obol.v1.PaymentRoute2\xd3\x07\n\x0ePaymentGateway\x12N\n\rCreatePayment\x12\x1d.obol.v1.CreatePaymentRequest\x1a\x1e.obol.v1.CreatePaymentResponse\x12Q\n\x0e\x43onfirmPayment\x12\x1e.obol.v1.ConfirmPaymentRequest\x1a\x1f.obol.v1.ConfirmPaymentResponse\x12Q\n\x0e\x43\x61pturePayment\x12\x1e.obol.v1.CapturePaymentRequest\x1a\x1f.obol.v1.CapturePaymentResponse\x12`\n\x13\x41\x64justAuthorization\x12#.obol.v1.AdjustAuthorizationRequest\x1a$.obol.v1.AdjustAuthorizationResponse\x12N\n\rCancelPayment\x12\x1d.obol.v1.CancelPaymentRequest\x1a\x1e.obol.v1.CancelPaymentResponse\x12\x45\n\nGetPayment\x12\x1a.obol.v1.GetPaymentRequest\x1a\x1b.obol.v1.GetPaymentResponse\x12K\n\x0cListPayments\x12\x1c.obol.v1.ListPaymentsRequest\x1a\x1d.obol.v1.ListPaymentsResponse\x12H\n\x0bSyncPayment\x12\x1b.obol.v1.SyncPaymentRequest\x1a\x1c.obol.v1.SyncPaymentResponse\x12N\n\rRefundPayment\x12\x1d.obol.v1.RefundPaymentRequest\x1a\x1e.obol.v1.RefundPaymentResponse\x12\x42\n\tGetRefund\x12\x19.obol.v1.GetRefundRequest\x1a\x1a.obol.v1.GetRefundResponse\x12H\n\x0bListRefunds\x12\x1b.obol.v1.ListRefundsRequest\x1a\x1c.obol.v1.ListRefundsResponse\x12]\n\x12GetPaymentTimeline\x12\".obol.v1.GetPaymentTimelineRequest\x1a#.obol.v1.GetPaymentTimelineResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,40 +54,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAPTUREPAYMENTREQUEST']._serialized_end=1257
   _globals['_CAPTUREPAYMENTRESPONSE']._serialized_start=1259
   _globals['_CAPTUREPAYMENTRESPONSE']._serialized_end=1318
-  _globals['_CANCELPAYMENTREQUEST']._serialized_start=1320
-  _globals['_CANCELPAYMENTREQUEST']._serialized_end=1403
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=1405
-  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1463
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1466
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1605
-  _globals['_GETPAYMENTRESPONSE']._serialized_start=1607
-  _globals['_GETPAYMENTRESPONSE']._serialized_end=1662
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1665
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=1947
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=1949
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2032
-  _globals['_SYNCPAYMENTREQUEST']._serialized_start=2034
-  _globals['_SYNCPAYMENTREQUEST']._serialized_end=2074
-  _globals['_SYNCPAYMENTRESPONSE']._serialized_start=2076
-  _globals['_SYNCPAYMENTRESPONSE']._serialized_end=2132
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=2134
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=2249
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=2251
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=2342
-  _globals['_GETREFUNDREQUEST']._serialized_start=2344
-  _globals['_GETREFUNDREQUEST']._serialized_end=2381
-  _globals['_GETREFUNDRESPONSE']._serialized_start=2383
-  _globals['_GETREFUNDRESPONSE']._serialized_end=2435
-  _globals['_LISTREFUNDSREQUEST']._serialized_start=2437
-  _globals['_LISTREFUNDSREQUEST']._serialized_end=2516
-  _globals['_LISTREFUNDSRESPONSE']._serialized_start=2518
-  _globals['_LISTREFUNDSRESPONSE']._serialized_end=2598
-  _globals['_GETPAYMENTTIMELINEREQUEST']._serialized_start=2600
-  _globals['_GETPAYMENTTIMELINEREQUEST']._serialized_end=2686
-  _globals['_TIMELINEENTRY']._serialized_start=2689
-  _globals['_TIMELINEENTRY']._serialized_end=2878
-  _globals['_GETPAYMENTTIMELINERESPONSE']._serialized_start=2881
-  _globals['_GETPAYMENTTIMELINERESPONSE']._serialized_end=3013
-  _globals['_PAYMENTGATEWAY']._serialized_start=3016
-  _globals['_PAYMENTGATEWAY']._serialized_end=3897
+  _globals['_ADJUSTAUTHORIZATIONREQUEST']._serialized_start=1320
+  _globals['_ADJUSTAUTHORIZATIONREQUEST']._serialized_end=1425
+  _globals['_ADJUSTAUTHORIZATIONRESPONSE']._serialized_start=1427
+  _globals['_ADJUSTAUTHORIZATIONRESPONSE']._serialized_end=1491
+  _globals['_CANCELPAYMENTREQUEST']._serialized_start=1493
+  _globals['_CANCELPAYMENTREQUEST']._serialized_end=1576
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_start=1578
+  _globals['_CANCELPAYMENTRESPONSE']._serialized_end=1636
+  _globals['_GETPAYMENTREQUEST']._serialized_start=1639
+  _globals['_GETPAYMENTREQUEST']._serialized_end=1778
+  _globals['_GETPAYMENTRESPONSE']._serialized_start=1780
+  _globals['_GETPAYMENTRESPONSE']._serialized_end=1835
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=1838
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=2120
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=2122
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=2205
+  _globals['_SYNCPAYMENTREQUEST']._serialized_start=2207
+  _globals['_SYNCPAYMENTREQUEST']._serialized_end=2247
+  _globals['_SYNCPAYMENTRESPONSE']._serialized_start=2249
+  _globals['_SYNCPAYMENTRESPONSE']._serialized_end=2305
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=2307
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=2422
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=2424
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=2515
+  _globals['_GETREFUNDREQUEST']._serialized_start=2517
+  _globals['_GETREFUNDREQUEST']._serialized_end=2554
+  _globals['_GETREFUNDRESPONSE']._serialized_start=2556
+  _globals['_GETREFUNDRESPONSE']._serialized_end=2608
+  _globals['_LISTREFUNDSREQUEST']._serialized_start=2610
+  _globals['_LISTREFUNDSREQUEST']._serialized_end=2689
+  _globals['_LISTREFUNDSRESPONSE']._serialized_start=2691
+  _globals['_LISTREFUNDSRESPONSE']._serialized_end=2771
+  _globals['_GETPAYMENTTIMELINEREQUEST']._serialized_start=2773
+  _globals['_GETPAYMENTTIMELINEREQUEST']._serialized_end=2859
+  _globals['_TIMELINEENTRY']._serialized_start=2862
+  _globals['_TIMELINEENTRY']._serialized_end=3051
+  _globals['_GETPAYMENTTIMELINERESPONSE']._serialized_start=3054
+  _globals['_GETPAYMENTTIMELINERESPONSE']._serialized_end=3186
+  _globals['_PAYMENTGATEWAY']._serialized_start=3189
+  _globals['_PAYMENTGATEWAY']._serialized_end=4168
 # @@protoc_insertion_point(module_scope)

@@ -304,6 +304,64 @@ class CapturePaymentResponse(_message.Message):
 Global___CapturePaymentResponse: _TypeAlias = CapturePaymentResponse  # noqa: Y015
 
 @_typing.final
+class AdjustAuthorizationRequest(_message.Message):
+    """Asks to adjust an authorization."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    idempotency_key: _builtins.str
+    """1 to 255 visible ASCII characters."""
+    payment_id: _builtins.str
+    """Which payment."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The new total, not what is added: what is authorized now or more, in the payment's currency. Unset, or equal to what
+        is authorized: the same amount, valid anew.
+        """
+
+    def __init__(
+        self,
+        *,
+        idempotency_key: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "idempotency_key", b"idempotency_key", "payment_id", b"payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustAuthorizationRequest: _TypeAlias = AdjustAuthorizationRequest  # noqa: Y015
+
+@_typing.final
+class AdjustAuthorizationResponse(_message.Message):
+    """The payment as it stands after the command."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def payment(self) -> _payment_pb2.Payment:
+        """With `latest_command` being this command."""
+
+    def __init__(
+        self,
+        *,
+        payment: _payment_pb2.Payment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdjustAuthorizationResponse: _TypeAlias = AdjustAuthorizationResponse  # noqa: Y015
+
+@_typing.final
 class CancelPaymentRequest(_message.Message):
     """Asks to cancel."""
 

@@ -66,6 +66,11 @@ class PaymentGatewayStub:
                 request_serializer=obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentResponse.FromString,
                 _registered_method=True)
+        self.AdjustAuthorization = channel.unary_unary(
+                '/obol.v1.PaymentGateway/AdjustAuthorization',
+                request_serializer=obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationResponse.FromString,
+                _registered_method=True)
         self.CancelPayment = channel.unary_unary(
                 '/obol.v1.PaymentGateway/CancelPayment',
                 request_serializer=obol_dot_v1_dot_payment__gateway__pb2.CancelPaymentRequest.SerializeToString,
@@ -160,6 +165,19 @@ class PaymentGatewayServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdjustAuthorization(self, request, context):
+        """Raises the amount of an authorization of which nothing is captured, or makes it valid anew, or both, as far as the
+        provider offers it (Operations.ListProviders: ADJUST_AMOUNT, ADJUST_VALIDITY). Nothing is ever lowered.
+
+        Where the provider or the payer's bank declines, the command FAILED and the former authorization stands as it was.
+        While the outcome is UNKNOWN the payment takes no capture and no cancel. FAILED_PRECONDITION: PAYMENT_NOT_ADJUSTABLE
+        where it is not authorized or something is captured, AMOUNT_BELOW_AUTHORIZED (authorized_minor in the ErrorInfo),
+        CAPABILITY_MISSING. ABORTED, PAYMENT_BUSY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelPayment(self, request, context):
         """Cancels a payment of which nothing is captured.
 
@@ -238,6 +256,11 @@ def add_PaymentGatewayServicer_to_server(servicer, server):
                     servicer.CapturePayment,
                     request_deserializer=obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentRequest.FromString,
                     response_serializer=obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentResponse.SerializeToString,
+            ),
+            'AdjustAuthorization': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdjustAuthorization,
+                    request_deserializer=obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationResponse.SerializeToString,
             ),
             'CancelPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelPayment,
@@ -378,6 +401,33 @@ class PaymentGateway:
             '/obol.v1.PaymentGateway/CapturePayment',
             obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentRequest.SerializeToString,
             obol_dot_v1_dot_payment__gateway__pb2.CapturePaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdjustAuthorization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.PaymentGateway/AdjustAuthorization',
+            obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationRequest.SerializeToString,
+            obol_dot_v1_dot_payment__gateway__pb2.AdjustAuthorizationResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -70,6 +70,15 @@ class PaymentGatewayStub:
     FAILED_PRECONDITION: PAYMENT_NOT_CAPTURABLE, AMOUNT_EXCEEDS_CAPTURABLE, or CAPABILITY_MISSING where the provider
     cannot capture in parts. ABORTED, PAYMENT_BUSY: as above.
     """
+    AdjustAuthorization: _grpc.UnaryUnaryMultiCallable[_payment_gateway_pb2.AdjustAuthorizationRequest, _payment_gateway_pb2.AdjustAuthorizationResponse]
+    """Raises the amount of an authorization of which nothing is captured, or makes it valid anew, or both, as far as the
+    provider offers it (Operations.ListProviders: ADJUST_AMOUNT, ADJUST_VALIDITY). Nothing is ever lowered.
+
+    Where the provider or the payer's bank declines, the command FAILED and the former authorization stands as it was.
+    While the outcome is UNKNOWN the payment takes no capture and no cancel. FAILED_PRECONDITION: PAYMENT_NOT_ADJUSTABLE
+    where it is not authorized or something is captured, AMOUNT_BELOW_AUTHORIZED (authorized_minor in the ErrorInfo),
+    CAPABILITY_MISSING. ABORTED, PAYMENT_BUSY.
+    """
     CancelPayment: _grpc.UnaryUnaryMultiCallable[_payment_gateway_pb2.CancelPaymentRequest, _payment_gateway_pb2.CancelPaymentResponse]
     """Cancels a payment of which nothing is captured.
 
@@ -136,6 +145,15 @@ class PaymentGatewayAsyncStub(PaymentGatewayStub):
 
     FAILED_PRECONDITION: PAYMENT_NOT_CAPTURABLE, AMOUNT_EXCEEDS_CAPTURABLE, or CAPABILITY_MISSING where the provider
     cannot capture in parts. ABORTED, PAYMENT_BUSY: as above.
+    """
+    AdjustAuthorization: _aio.UnaryUnaryMultiCallable[_payment_gateway_pb2.AdjustAuthorizationRequest, _payment_gateway_pb2.AdjustAuthorizationResponse]  # type: ignore[assignment]
+    """Raises the amount of an authorization of which nothing is captured, or makes it valid anew, or both, as far as the
+    provider offers it (Operations.ListProviders: ADJUST_AMOUNT, ADJUST_VALIDITY). Nothing is ever lowered.
+
+    Where the provider or the payer's bank declines, the command FAILED and the former authorization stands as it was.
+    While the outcome is UNKNOWN the payment takes no capture and no cancel. FAILED_PRECONDITION: PAYMENT_NOT_ADJUSTABLE
+    where it is not authorized or something is captured, AMOUNT_BELOW_AUTHORIZED (authorized_minor in the ErrorInfo),
+    CAPABILITY_MISSING. ABORTED, PAYMENT_BUSY.
     """
     CancelPayment: _aio.UnaryUnaryMultiCallable[_payment_gateway_pb2.CancelPaymentRequest, _payment_gateway_pb2.CancelPaymentResponse]  # type: ignore[assignment]
     """Cancels a payment of which nothing is captured.
@@ -218,6 +236,21 @@ class PaymentGatewayServicer(metaclass=_abc_1.ABCMeta):
 
         FAILED_PRECONDITION: PAYMENT_NOT_CAPTURABLE, AMOUNT_EXCEEDS_CAPTURABLE, or CAPABILITY_MISSING where the provider
         cannot capture in parts. ABORTED, PAYMENT_BUSY: as above.
+        """
+
+    @_abc_1.abstractmethod
+    def AdjustAuthorization(
+        self,
+        request: _payment_gateway_pb2.AdjustAuthorizationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_gateway_pb2.AdjustAuthorizationResponse, _abc.Awaitable[_payment_gateway_pb2.AdjustAuthorizationResponse]]:
+        """Raises the amount of an authorization of which nothing is captured, or makes it valid anew, or both, as far as the
+        provider offers it (Operations.ListProviders: ADJUST_AMOUNT, ADJUST_VALIDITY). Nothing is ever lowered.
+
+        Where the provider or the payer's bank declines, the command FAILED and the former authorization stands as it was.
+        While the outcome is UNKNOWN the payment takes no capture and no cancel. FAILED_PRECONDITION: PAYMENT_NOT_ADJUSTABLE
+        where it is not authorized or something is captured, AMOUNT_BELOW_AUTHORIZED (authorized_minor in the ErrorInfo),
+        CAPABILITY_MISSING. ABORTED, PAYMENT_BUSY.
         """
 
     @_abc_1.abstractmethod

@@ -185,6 +185,8 @@ class _CommandKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommandKi
     """RefundPayment."""
     COMMAND_KIND_COMPLETE: _CommandKind.ValueType  # 6
     """By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
+    COMMAND_KIND_ADJUST: _CommandKind.ValueType  # 7
+    """AdjustAuthorization."""
 
 class CommandKind(_CommandKind, metaclass=_CommandKindEnumTypeWrapper):
     """What a command does."""
@@ -203,6 +205,8 @@ COMMAND_KIND_REFUND: CommandKind.ValueType  # 5
 """RefundPayment."""
 COMMAND_KIND_COMPLETE: CommandKind.ValueType  # 6
 """By the gateway itself, once the payer has approved, where the provider leaves completing the payment to us."""
+COMMAND_KIND_ADJUST: CommandKind.ValueType  # 7
+"""AdjustAuthorization."""
 Global___CommandKind: _TypeAlias = CommandKind  # noqa: Y015
 
 class _DisputeState:
@@ -566,7 +570,7 @@ class MoneyFacts(_message.Message):
     REFUNDABLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def authorized(self) -> _money_pb2.Money:
-        """What was ever authorized."""
+        """What was ever authorized; of an authorization that was adjusted, its latest total."""
 
     @_builtins.property
     def captured(self) -> _money_pb2.Money:

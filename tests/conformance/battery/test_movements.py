@@ -45,6 +45,20 @@ async def test_captures_in_parts(rig: Rig) -> None:
     assert by_operation == {first.operation_id: PART_MINOR, second.operation_id: AMOUNT_MINOR - PART_MINOR}
 
 
+async def test_refunds_find_a_capture_with_enough_left(rig: Rig) -> None:
+    """After two captures: refunds of either amount, in the order that could go wrong, give all of it back."""
+    if not rig.adapter.capabilities.multiple_capture:
+        return
+    _, outcome = await rig.capture(await rig.authorized(), PART_MINOR, final=False)
+    _, outcome = await rig.capture(rig.payment(answered(outcome).snapshot), AMOUNT_MINOR - PART_MINOR)
+    after = rig.payment(answered(outcome).snapshot)
+    for amount_minor in (1_000, AMOUNT_MINOR - PART_MINOR, PART_MINOR - 1_000):
+        reference, outcome = await rig.refund(after, amount_minor)
+        after = await rig.fetched(rig.payment(answered(outcome).snapshot))
+        assert [(e.kind, e.amount_minor) for e in await rig.effects_of(reference)] == [("refund", amount_minor)]
+    assert (after.state, after.sums.refunded_minor) == (PaymentState.REFUNDED, AMOUNT_MINOR)
+
+
 async def test_a_capture_of_too_much_is_declined(rig: Rig) -> None:
     """More than is held: a definite no, and no effect."""
     payment = await rig.authorized()

@@ -43,6 +43,8 @@ class Books:
     approved: bool = False
     completed: bool = False
     """Whether the attempt has ever gone on from the payer's approval."""
+    keeps_former: bool = False
+    """Whether it goes on showing a hold as held in whose place an adjustment has put another."""
 
     @property
     def object_id(self) -> str:
@@ -62,7 +64,13 @@ class Books:
         """What is held and was never taken."""
         if self.closure is not Closure.OPEN:
             return 0
-        return self.total(K.AUTHORIZATION, S.SUCCEEDED) - self.total(K.CAPTURE, S.SUCCEEDED, S.REVERSED)
+        return self.held_minor - self.total(K.CAPTURE, S.SUCCEEDED, S.REVERSED)
+
+    @property
+    def held_minor(self) -> int:
+        """What the holds that stand hold."""
+        standing = Facts().merge(Facts(tuple(self.movements))).standing()
+        return sum(m.amount_minor for m in standing if m.kind is K.AUTHORIZATION and m.status is S.SUCCEEDED)
 
     @property
     def taken_back(self) -> bool:
@@ -128,6 +136,14 @@ class Books:
                 result_id = self._book(K.CAPTURE, operation.amount_minor, S.SUCCEEDED, operation.operation_id)
                 if operation.final_capture and self.capturable_minor:
                     self._move_all(K.AUTHORIZATION, S.SUCCEEDED, S.RELEASED)
+            case CommandKind.ADJUST:
+                captured = self.total(K.CAPTURE, S.PENDING, S.SUCCEEDED, S.REVERSED)
+                if captured or not 0 < self.held_minor <= operation.amount_minor or self.closure is not Closure.OPEN:
+                    return Declined(REFUSED)
+                if outcome is AttemptStatus.FAILED:
+                    # The bank says no to more, and what is held stays held.
+                    return Declined(DECLINED, self.snapshot())
+                result_id = self._adjust(operation)
             case CommandKind.CANCEL:
                 if not self.cancel():
                     return Declined(REFUSED)
@@ -209,6 +225,8 @@ class Books:
                 taken = [m for m in self.movements if m.operation_id == operation.operation_id and m.kind is K.CAPTURE]
                 undone = bool(taken) and all(m.status is S.REVERSED for m in taken)
                 return own[0].status is AttemptStatus.SUCCEEDED and not undone
+            case CommandKind.ADJUST:
+                return True  # it was held, whatever came of the hold
             case _:
                 status = next(m.status for m in self.movements if m.operation_id == operation.operation_id)
                 return status is S.SUCCEEDED
@@ -232,6 +250,15 @@ class Books:
             manual = self.payment.terms.capture_method is CaptureMethod.MANUAL
             kind = K.AUTHORIZATION if manual else K.CAPTURE
             self._book(kind, self.payment.terms.amount_minor, S.SUCCEEDED, attempt.operation_id)
+
+    def _adjust(self, operation: Operation) -> str:
+        standing = Facts().merge(Facts(tuple(self.movements))).standing()
+        (former,) = (m for m in standing if m.kind is K.AUTHORIZATION and m.status is S.SUCCEEDED)
+        if not self.keeps_former:
+            self._move_all(K.AUTHORIZATION, S.SUCCEEDED, S.RELEASED)
+        made_id = self._book(K.AUTHORIZATION, operation.amount_minor, S.SUCCEEDED, operation.operation_id)
+        self.movements[-1] = replace(self.movements[-1], parent_id=former.provider_movement_id)
+        return made_id
 
     def _abandon(self) -> None:
         if self.attempts and self.attempts[-1].status is AttemptStatus.REQUIRES_ACTION:

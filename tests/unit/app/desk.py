@@ -7,6 +7,7 @@ the observations and the replies that came of them.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gateway.app.adjusting import plan_adjust
 from gateway.app.engine import Plan
 from gateway.app.failover import plan_next_step
 from gateway.app.identity import Wish, identity_of
@@ -22,6 +23,7 @@ from gateway.app.planning import (
 )
 from gateway.app.replies import CommandView
 from gateway.app.requests import (
+    AdjustAuthorization,
     CancelPayment,
     CapturePayment,
     CommandRequest,
@@ -34,6 +36,7 @@ from gateway.app.requests import (
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, settlement_of
 from gateway.app.verdicts import Verdict, classify
+from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.commands import EXCLUSIVE_KINDS, Caller, Command, CommandKind, Operation, PreparedRequest
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod, Payment, PaymentTerms, Refund
@@ -67,6 +70,7 @@ CAPABILITIES = Capabilities(
     key_window_s=86_400,
     absence_is_consistent=True,
     flight_s_max=60,
+    adjustment=AdjustmentTerms(raises_amount=True, extends_validity=True),
 )
 
 
@@ -110,6 +114,9 @@ class PaperAdapter:
         self, reference: OperationReference, payment: Payment, *, amount_minor: int, final: bool
     ) -> PreparedRequest:
         return _prepared(reference, "/capture", amount_minor)
+
+    def prepare_adjust(self, reference: OperationReference, payment: Payment, *, total_minor: int) -> PreparedRequest:
+        return _prepared(reference, "/adjust", total_minor)
 
     def prepare_cancel(self, reference: OperationReference, payment: Payment, *, reason: str) -> PreparedRequest:
         return _prepared(reference, "/cancel", 0)
@@ -199,6 +206,10 @@ class Desk:
                 capture = CapturePayment(**named, **amount)
                 wish = wish_of(kind, capture)
                 return plan_capture(wish, capture, base, account, identity_of(wish, payment_id))
+            case CommandKind.ADJUST:
+                adjust = AdjustAuthorization(**named, **amount)
+                wish = wish_of(kind, adjust)
+                return plan_adjust(wish, adjust, base, account, identity_of(wish, payment_id))
             case CommandKind.CANCEL:
                 cancel = CancelPayment(**named)
                 wish = wish_of(kind, cancel)

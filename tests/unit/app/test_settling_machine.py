@@ -56,13 +56,14 @@ class Settling(RuleBasedStateMachine):
         capture=st.sampled_from(CaptureMethod),
         confirmation=st.sampled_from(ConfirmationMethod),
         begun=st.sampled_from(["claimed", "made", "made", "approved", "approved"]),
+        keeps_former=st.booleans(),
     )
-    def create(self, capture: CaptureMethod, confirmation: ConfirmationMethod, begun: str) -> None:
+    def create(self, capture: CaptureMethod, confirmation: ConfirmationMethod, begun: str, keeps_former: bool) -> None:
         completes = begun == "approved"
         confirmation = ConfirmationMethod.AUTOMATIC if completes else confirmation
         request: CreatePayment = creation(capture_method=capture, confirmation_method=confirmation)
         self.desk = Desk(request)
-        self.books = Books(self.desk.payment, completes=completes)
+        self.books = Books(self.desk.payment, completes=completes, keeps_former=keeps_former)
         if completes:
             self.answered(self.desk.create, AttemptStatus.REQUIRES_ACTION)
             self.books.approve()
@@ -74,15 +75,19 @@ class Settling(RuleBasedStateMachine):
     # Our side
 
     @rule(
-        kind=st.sampled_from([C.CONFIRM, C.CAPTURE, C.CANCEL, C.REFUND, C.REFUND]), amount=AMOUNTS, final=st.booleans()
+        kind=st.sampled_from([C.CONFIRM, C.CAPTURE, C.ADJUST, C.CANCEL, C.REFUND, C.REFUND]),
+        amount=AMOUNTS,
+        final=st.booleans(),
     )
     def ask(self, kind: CommandKind, amount: int | None, final: bool) -> None:
         """A command, where the payment can take it; where we complete there is no confirming, and the other way."""
         if kind is C.CONFIRM and self.books.completes:
             kind = C.COMPLETE
         rest = {"final": final} if kind is C.CAPTURE else {}
+        if kind is C.ADJUST and amount is not None:
+            amount += 100  # a total, of what was 100 at first
         with suppress(Precondition, GuardRefused):
-            self.desk.send(kind, amount if kind in (C.CAPTURE, C.REFUND) else None, **rest)
+            self.desk.send(kind, amount if kind in (C.CAPTURE, C.ADJUST, C.REFUND) else None, **rest)
 
     @precondition(lambda self: self.operations(CommandState.SENDING))
     @rule(data=st.data(), outcome=OUTCOMES)
@@ -215,7 +220,8 @@ class Settling(RuleBasedStateMachine):
         assert payment.capturable_minor >= 0
         assert payment.refundable_minor >= 0
         if not (self.provider_took_money or self.came_late):
-            assert sums.captured_minor + payment.reserved_capture_minor <= payment.terms.amount_minor
+            held = max(payment.terms.amount_minor, sums.authorized_minor)
+            assert sums.captured_minor + payment.reserved_capture_minor <= held
             assert sums.refunded_minor + payment.reserved_refund_minor <= sums.captured_minor
 
     @invariant()
@@ -284,7 +290,7 @@ class Settling(RuleBasedStateMachine):
         exclusive = [
             o.command_id
             for o in self.desk.aggregate.operations
-            if o.kind in (C.CONFIRM, C.CAPTURE, C.CANCEL, C.COMPLETE) and o.state in RESERVING_STATES
+            if o.kind in (C.CONFIRM, C.CAPTURE, C.CANCEL, C.COMPLETE, C.ADJUST) and o.state in RESERVING_STATES
         ]
         assert exclusive == ([self.desk.payment.busy_command_id] if self.desk.payment.busy_command_id else [])
 
@@ -305,6 +311,10 @@ class Settling(RuleBasedStateMachine):
         if self.books.waits and open_and_unpaid and payment.state is not PaymentState.UNKNOWN:
             assert payment.state is PaymentState.REQUIRES_ACTION
             assert payment.next_action is not None
+        holds = [m for m in self.books.movements if m.kind is K.AUTHORIZATION]
+        if any(m.parent_id for m in holds) and len({m.operation_id for m in holds if not m.parent_id}) == 1:
+            # Whatever became of it: one authorization, at its latest total.
+            assert payment.sums.authorized_minor == holds[-1].amount_minor
         assert payment.sums.captured_minor == self.books.total(K.CAPTURE, S.SUCCEEDED)
         assert payment.sums.refunded_minor == self.books.total(K.REFUND, S.PENDING, S.SUCCEEDED)
 

@@ -46,6 +46,7 @@ def movements(draw: st.DrawFn, kinds: Iterable[MovementKind] = tuple(MovementKin
         operation_id=draw(OPERATIONS),
         provider_time_us=draw(st.sampled_from([None, 0, 5])),
         reason=draw(st.sampled_from(["", "requested"])),
+        parent_id=draw(st.sampled_from([None, "mov_1", "mov_2"])),
     )
 
 

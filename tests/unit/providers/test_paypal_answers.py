@@ -44,8 +44,6 @@ VOIDING = requests.cancel(LATER, HELD, "")
 NOT_OFFERED = {
     "PLATFORM_FEE_EXCEEDED": "platform fees are not asked for",
     "PLATFORM_FEE_NOT_ENABLED": "platform fees are not asked for",
-    "REAUTHORIZATION_NOT_SUPPORTED": "re-authorizing is not asked for",
-    "AUTH_CURRENCY_MISMATCH": "re-authorizing is not asked for",
 }
 """Documented issues of the Payments API that no request of ours can bring, each with the reason."""
 

@@ -302,8 +302,9 @@ def test_what_paypal_cannot_do_is_refused_before_anything_is_sent() -> None:
             )
         )
     )
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(Precondition) as refused:
         requests.refund(REFERENCE, two, 700, "")
+    assert refused.value.details["available_minor"] == "600"
     assert requests.refund(REFERENCE, two, 400, "").path.endswith("/B/refund")
     assert requests.refund(REFERENCE, two, 500, "").path.endswith("/A/refund")
 

@@ -1,0 +1,103 @@
+"""Re-authorization at PayPal: a new authorization in the former one's place, and ours only by the answer to our key."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.domain.movements import Closure, MovementKind, MovementStatus
+from gateway.domain.payments import CaptureMethod
+from gateway.domain.providers import Ambiguous, Declined
+from gateway.domain.states import PaymentState
+from providers.paypal import requests
+from providers.paypal.answers import Done, read_answer
+from tests.unit.providers.paypal_objects import (
+    HOLD,
+    REFERENCE,
+    dollars,
+    error,
+    mapping,
+    order,
+    part,
+    payment,
+    received,
+)
+
+MANUAL = {"capture_method": CaptureMethod.MANUAL}
+HELD = payment(mapping().snapshot(order(intent="AUTHORIZE", authorizations=[part(HOLD, "CREATED")])), **MANUAL)
+LATER = replace(REFERENCE, operation_id="op_2", command_id="cmd_2", idempotency_key="key-2")
+RAISING = requests.adjust(LATER, HELD, 1_150)
+NEWER = part("NEWER", "CREATED", "11.50")
+
+
+def test_the_answer_is_an_authorization_of_ours_in_the_former_ones_place() -> None:
+    """It has the create's invoice id, and is our operation's all the same."""
+    done = read_answer(received(201, NEWER), RAISING, mapping())
+    assert isinstance(done, Done)
+    made = done.movement
+    assert made is not None
+    assert (made.kind, made.amount_minor) == (MovementKind.AUTHORIZATION, 1_150)
+    assert (made.operation_id, made.parent_id) == ("op_2", HOLD)
+
+
+@pytest.mark.parametrize("told", [part("NEWER", "CREATED", "10.00"), part(HOLD, "CREATED", "11.50")])
+def test_an_answer_about_something_else_is_unknown(told: dict[str, object]) -> None:
+    """Another amount, or the very authorization that was there."""
+    outcome = read_answer(received(201, told), RAISING, mapping())
+    assert isinstance(outcome, Ambiguous)
+    assert outcome.contradicts
+
+
+def test_a_refusal_is_definite() -> None:
+    """One that came of a re-authorization already is not re-authorized again."""
+    refusal = error("UNPROCESSABLE_ENTITY", "REAUTHORIZATION_NOT_SUPPORTED")
+    outcome = read_answer(received(422, refusal), RAISING, mapping())
+    assert isinstance(outcome, Declined)
+
+
+@pytest.mark.parametrize("former", ["CREATED", "VOIDED", "CAPTURED"])
+def test_one_authorization_counts_whatever_paypal_calls_the_former(former: str) -> None:
+    """And whose the new one is, the order does not say: it keeps no reference of ours with it."""
+    seen = mapping().snapshot(order(intent="AUTHORIZE", authorizations=[part(HOLD, former), NEWER]))
+    assert {m.provider_movement_id: m.operation_id for m in seen.facts.movements} == {HOLD: "op_1", "NEWER": None}
+    after = payment(seen, **MANUAL)
+    assert (after.state, after.sums.authorized_minor, after.capturable_minor) == (PaymentState.AUTHORIZED, 1_150, 1_150)
+    assert "/NEWER/" in requests.capture(LATER, after, 1_150, True).path
+    assert "/NEWER/" in requests.cancel(LATER, after, "").path
+
+
+@pytest.mark.parametrize("status", ["DENIED", "PENDING"])
+def test_one_that_was_not_given_takes_nobodys_place(status: str) -> None:
+    """What is held is held still, and is what a capture is of."""
+    seen = mapping().snapshot(
+        order(intent="AUTHORIZE", authorizations=[part(HOLD, "CREATED"), part("NEWER", status, "11.50")])
+    )
+    after = payment(seen, **MANUAL)
+    assert (after.state, after.capturable_minor) == (PaymentState.AUTHORIZED, 1_000)
+    assert f"/{HOLD}/" in requests.capture(LATER, after, 1_000, True).path
+
+
+@pytest.mark.parametrize("former", ["CREATED", "VOIDED"])
+def test_the_order_is_closed_once_the_last_authorization_is_voided(former: str) -> None:
+    """The former one's status says nothing of that."""
+    seen = mapping().snapshot(
+        order(intent="AUTHORIZE", authorizations=[part(HOLD, former), part("NEWER", "VOIDED", "11.50")])
+    )
+    assert seen.facts.objects[0].closure is Closure.CANCELLED
+    assert payment(seen, **MANUAL).state is PaymentState.CANCELLED
+
+
+def test_an_order_that_lags_behind_the_answer_does_not_count_twice() -> None:
+    """The answer shows the new authorization, the order as it is read still shows the former alone."""
+    done = read_answer(received(201, NEWER), RAISING, mapping())
+    assert isinstance(done, Done)
+    assert done.movement is not None
+    facts = HELD.facts.merge(replace(HELD.facts, movements=(done.movement,)))
+    assert [m.amount_minor for m in facts.standing()] == [1_150]
+    assert facts.total_minor(MovementKind.AUTHORIZATION, MovementStatus.SUCCEEDED) == 2_150
+
+
+def test_the_request_names_the_total_alone() -> None:
+    """PayPal takes nothing else with it."""
+    assert RAISING.path == f"/v2/payments/authorizations/{HOLD}/reauthorize"
+    assert dollars("11.50") == {"currency_code": "USD", "value": "11.50"}
+    assert RAISING.body == '{"amount":{"currency_code":"USD","value":"11.50"}}'
