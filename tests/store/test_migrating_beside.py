@@ -58,7 +58,7 @@ async def until(found: Callable[[], Awaitable[object]]) -> None:
 
 
 async def test_a_migration_that_a_payment_deadlocks_is_done_again() -> None:
-    """PostgreSQL ends the migration of the two that wait for each other: it is undone whole, and tried again."""
+    """PostgreSQL ends the migration of the two that wait for each other: it is undone, and comes through later."""
     url = databases.postgresql_url(migrated=False)
     await migrate_to(url, "0004")
     session = await connect(url)
