@@ -223,7 +223,8 @@ def load_settings(config: Path | None = None, options: Mapping[str, Any] | None 
         passed_over += found.problems
         settings = _load(sources, found.places, strict=False)
     for line in passed_over:
-        print(f"obol: passed over: {line}", file=sys.stderr, flush=True)  # noqa: T201 - before there is a log
+        # There is no log yet.
+        sys.stderr.write(f"obol: passed over: {line}\n")
     return settings
 
 

@@ -318,11 +318,7 @@ class ListsEvents(Protocol):
 
 @runtime_checkable
 class ListsPayments(Protocol):
-    """Lists its own records for a window of creation times, for reconciliation (pages by opaque token).
-
-    In any order, newest first or oldest: nothing may rely on it. A record may come on two pages, as where new ones push
-    it on; none that was there when the walk began may be left out, so a token names where to go on and not a number.
-    """
+    """Lists its own records of a window of creation times, page by token: in any order, even twice, none left out."""
 
     async def list_payments(
         self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float

@@ -60,7 +60,7 @@ class Lost:
             found = [await self.scene.store.get_reconciliation(each.reconciliation_id) for each in jobs]
             if all(each is not None and each.state is JobState.DONE for each in found):
                 return
-        raise AssertionError(f"never done: {found}")
+        raise AssertionError(f"never done: {account_ids}")
 
     async def let_minutes_pass(self) -> None:
         """Longer than a failover may take."""

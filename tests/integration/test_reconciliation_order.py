@@ -104,7 +104,7 @@ async def reconciled(scene: Scene, accounts: DealtAccounts, runtime: Runtime) ->
             breaks = await scene.store.list_breaks(job.reconciliation_id, after_number=0, limit=100)
             told = sorted((each.type, each.payment_id, each.provider_payment_id, each.theirs) for each in breaks)
             return told, found.provider_count, found.foreign_count, found.payment_count, found.sums
-    raise AssertionError(found)
+    raise AssertionError(f"{job.reconciliation_id} is never done")
 
 
 async def test_the_order_of_a_list_decides_nothing(tmp_path: Path) -> None:
