@@ -11,6 +11,7 @@ from gateway.verification import verify
 from obol.v1 import billing_observation_pb2 as watching
 from obol.v1 import observation_pb2, payment_pb2
 from obol.v1 import payment_gateway_pb2 as pb
+from tests.databases import sqlite_url
 from tests.integration.house import Command, House, State, eventually, money, refused
 from tests.integration.operators import (
     EXECUTED,
@@ -31,6 +32,16 @@ async def house(database_url: str, tmp_path: Path) -> AsyncIterator[House]:
     async with quiet_house(database_url, tmp_path) as opened:
         yield opened
     report = await verify(database_url, effect_log=opened.sandbox_dir / "effects.jsonl", healed=True)
+    assert report.violations == []
+
+
+@pytest.fixture
+async def quick(tmp_path: Path) -> AsyncIterator[House]:
+    """The same on SQLite alone, for what no database could make different."""
+    url = sqlite_url(tmp_path)
+    async with quiet_house(url, tmp_path) as opened:
+        yield opened
+    report = await verify(url, effect_log=opened.sandbox_dir / "effects.jsonl", healed=True)
     assert report.violations == []
 
 
@@ -78,20 +89,20 @@ async def test_an_authorization_is_raised_and_captured(house: House) -> None:
     assert any(each.summary.startswith("ADJUST of 1500 EUR") for each in entries)
 
 
-async def test_nothing_is_lowered_and_a_decline_harms_nothing(house: House) -> None:
+async def test_nothing_is_lowered_and_a_decline_harms_nothing(quick: House) -> None:
     """Less is refused before it is sent; the same total is valid anew; a decline is FAILED on an authorized payment."""
-    held = await house.create(capture_method=MANUAL)
-    error = await refused(adjust(house, held.payment_id, "a1", 999))
+    held = await quick.create(capture_method=MANUAL)
+    error = await refused(adjust(quick, held.payment_id, "a1", 999))
     assert (error.reason, error.sent, error.details["authorized_minor"]) == ("AMOUNT_BELOW_AUTHORIZED", "NO", "1000")
-    assert (await refused(adjust(house, held.payment_id, "a2", 2_000, "USD"))).fields == ("amount.currency_code",)
-    anew = await adjust(house, held.payment_id, "a3", None)
+    assert (await refused(adjust(quick, held.payment_id, "a2", 2_000, "USD"))).fields == ("amount.currency_code",)
+    anew = await adjust(quick, held.payment_id, "a3", None)
     assert (anew.latest_command.state, anew.money.capturable.amount_minor) == (Command.COMMAND_STATE_SUCCEEDED, 1_000)
-    declined = await adjust(house, held.payment_id, "a4", 1_603)
+    declined = await adjust(quick, held.payment_id, "a4", 1_603)
     assert (declined.state, declined.money.capturable.amount_minor) == (State.PAYMENT_STATE_AUTHORIZED, 1_000)
     assert declined.latest_command.state == Command.COMMAND_STATE_FAILED
     assert declined.latest_command.decline.reason == payment_pb2.DECLINE_REASON_INSUFFICIENT_FUNDS
     assert not declined.HasField("decline")
-    assert (await capture(house, held.payment_id, "c")).money.captured.amount_minor == 1_000
+    assert (await capture(quick, held.payment_id, "c")).money.captured.amount_minor == 1_000
 
 
 async def test_an_unknown_adjustment_keeps_the_payment_busy_until_evidence_comes(house: House) -> None:
@@ -120,18 +131,18 @@ async def test_an_unknown_adjustment_keeps_the_payment_busy_until_evidence_comes
 
 
 @pytest.mark.parametrize("fault", ["lost_before", "lost_after"])
-async def test_two_operators_end_an_unknown_adjustment(house: House, fault: str) -> None:
+async def test_two_operators_end_an_unknown_adjustment(quick: House, fault: str) -> None:
     """By the provider's books: executed with the id of what stands there, or never executed; the amounts follow."""
-    held = await house.create(capture_method=MANUAL)
-    await house.control("/control/faults", {"next": [{"fault": fault, "match": "adjust"}]})
-    unknown = await adjust(house, held.payment_id, "a1", 1_500)
+    held = await quick.create(capture_method=MANUAL)
+    await quick.control("/control/faults", {"next": [{"fault": fault, "match": "adjust"}]})
+    unknown = await adjust(quick, held.payment_id, "a1", 1_500)
     command_id = unknown.latest_command.command_id
-    await outlast_flight(house.database_url)
-    shown = (await house.object(held.provider_reference.provider_payment_id))["adjustments"]
+    await outlast_flight(quick.database_url)
+    shown = (await quick.object(held.provider_reference.provider_payment_id))["adjustments"]
     resolution = EXECUTED if shown else NOT_EXECUTED
     result: dict[str, Any] = {"provider_result_id": shown[-1]["id"]} if shown else {}
-    proposed = await Operator(house, "ann").resolve(command_id, resolution, **result)
-    approved = await Operator(house, "bob").resolve(
+    proposed = await Operator(quick, "ann").resolve(command_id, resolution, **result)
+    approved = await Operator(quick, "bob").resolve(
         command_id, resolution, approve_proposal_id=proposed.proposal.proposal_id
     )
     assert approved.resolved

@@ -19,8 +19,11 @@ K, S = MovementKind, MovementStatus
 def test_a_capture_gives_back_no_more_than_it_took(refunded: int, status: MovementStatus, broken: int) -> None:
     """Forty and sixty taken: sixty of the forty is found, though the sums are right."""
     desk = Desk()
-    moved = [(K.CAPTURE, "a", 40, S.SUCCEEDED, None), (K.CAPTURE, "b", 60, S.SUCCEEDED, None)]
-    moved.append((K.REFUND, "r", refunded, status, "a"))
+    moved: list[tuple[MovementKind, str, int, MovementStatus, str | None]] = [
+        (K.CAPTURE, "a", 40, S.SUCCEEDED, None),
+        (K.CAPTURE, "b", 60, S.SUCCEEDED, None),
+        (K.REFUND, "r", refunded, status, "a"),
+    ]
     account = desk.payment.account_id
     facts = Facts().merge(
         Facts(tuple(Movement(account, kind, name, of, "USD", at, parent_id=p) for kind, name, of, at, p in moved))
