@@ -4,9 +4,9 @@ Times are BIGINT unix microseconds, amounts BIGINT minor units. Documents (metad
 JSON in TEXT columns, escaped to ASCII by `store.rows`: what was kept comes back character for character on both
 engines, which JSONB does not promise. Every key but the inbox's and the log's leads with `tenant_id`.
 
-Foreign keys hold the live rows together. History and observations pay for none at each insert: claim and settle write
-them from the payment that they have locked. Nor do commands, operations and movements on PostgreSQL, where one
-statement writes the keys of all; looking each up and locking it was a fifteenth of its work (docs/adr/0019).
+Foreign keys hold the live rows together. History and observations pay for none: claim and settle write them from the
+payment that they have locked. Nor do commands, operations and movements on PostgreSQL: one statement writes the keys of
+all, and looking each up and locking it was a fifteenth of its work (docs/adr/0019).
 
 Payments, commands, operations, movements and refunds are the live rows; `history`, `observations`, `observation_log`,
 `decisions`, `evidence` and `audit` are only ever added to (`store.append_only`).
