@@ -37,13 +37,7 @@ from gateway.domain.errors import Sent
 from gateway.domain.movements import MovementKind, MovementStatus, Origin
 from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
-from gateway.domain.states import (
-    FINAL_COMMAND_STATES,
-    LIVE_COMMAND_STATES,
-    CommandState,
-    DisputeState,
-    PaymentState,
-)
+from gateway.domain.states import FINAL_COMMAND_STATES, LIVE_COMMAND_STATES, CommandState, DisputeState, PaymentState
 from gateway.domain.storage import CallbackState
 
 metadata = MetaData(
