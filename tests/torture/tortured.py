@@ -85,6 +85,8 @@ options = {{ multicapture = "true" }}""",
     again=("pm_card_visa", "pm_card_visa", "pm_card_chargeDeclined", "pm_card_threeDSecure2Required"),
     # Amounts in three decimals would have to be drawn in tens.
     currencies=("EUR", "JPY", "USD"),
+    # Our references, before a confirm: under a key of the SDK's.
+    unkeyed=(r"POST /v1/payment_intents/\w+ ",),
     verbs=("payment_intents", "confirm", "capture", "cancel", "refunds"),
     other="""\
 api_key = "sk_test_other"
@@ -123,7 +125,7 @@ options = {{ client_id = "paypal-client-simulated", roots_file = "{books}/root.p
     ),
     ends_pending="/control/pending",
     key_header="paypal-request-id",
-    unkeyed=("POST /v1/oauth2/token",),
+    unkeyed=(r"POST /v1/oauth2/token ",),
     settings=MappingProxyType(
         {
             # PayPal finds nothing by our reference: what got lost ends by being sent again while its key is good, hours

@@ -11,8 +11,9 @@ change of an operation's epoch. What they saw is held against claims, history an
 """
 
 import json
+import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +73,7 @@ class GivenUp:
 
 @dataclass
 class Witness:
-    """What the relays saw. A write has its key in the header `key_header`, but for those that begin as in `unkeyed`."""
+    """What the relays saw. A write has its key in the header `key_header`, but for those of a pattern in `unkeyed`."""
 
     key_header: str
     unkeyed: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class Witness:
             self.given_up.append(GivenUp(gateway, request, age_s))
 
     def _writes(self, request: str) -> bool:
-        return not request.startswith(("GET", *self.unkeyed))
+        return not request.startswith("GET") and not any(re.match(each, request) for each in self.unkeyed)
 
 
 async def judge_sends(witness: Witness, database: Database) -> Iterator[str]:
@@ -131,7 +132,9 @@ async def judge_fence(database: Database) -> Iterator[str]:
         f"epoch fence {operation_id}: its epoch fell from {before} to {after}"
         for operation_id, before, after in await database.rows(f"SELECT * FROM {EPOCHS}")
     ]
-    reopened, owner = set(), {str(row[0]): str(row[3]) for row in await database.rows(_OPERATIONS)}
+    owner = {str(row[0]): str(row[3]) for row in await database.rows(_OPERATIONS)}
+    # A command that went on to another account has a further operation, whose reply comes when it comes.
+    reopened: set[str | None] = {each for each, count in Counter(owner.values()).items() if count > 1}
     for transitions, _ in await database.rows(_HISTORY):
         for entity, entity_id, before, after in json.loads(transitions):
             if entity == "OPERATION" and (before, after) == ("NOT_SENT", "SENDING"):
