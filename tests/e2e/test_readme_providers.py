@@ -16,7 +16,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway.cli_providers import check
+from gateway.cli.providers import check
 from gateway.config import load_settings
 from gateway.demo.installation import HOST, free_ports
 from gateway.main import serving

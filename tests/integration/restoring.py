@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import make_url
 
 from gateway.app.settings import EventSettings, ReconciliationSettings
-from gateway.cli_restore import Declared, declare, standing
+from gateway.cli.restore import Declared, declare, standing
 from obol.v1 import payment_gateway_pb2
 from tests.databases import administer
 from tests.integration.house import House, eventually, money, open_house

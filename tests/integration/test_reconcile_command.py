@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from gateway.app.settings import ReconciliationSettings
 from gateway.cli import app
-from gateway.cli_reconcile import Asked, Failed, Wish, as_json, left, reconcile, window
+from gateway.cli.reconcile import Asked, Failed, Wish, as_json, left, reconcile, window
 from tests.databases import sqlite_url
 from tests.integration.house import House, open_house
 from tests.store.looking import rows

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.cli_restore import release, standing
+from gateway.cli.restore import release, standing
 from gateway.verification import verify
 from obol.v1 import billing_observation_pb2
 from tests.integration.house import House, State, eventually, refused

@@ -1,16 +1,15 @@
 """`obol lost ...`: what a restore from backup lost, and what two operators say became of it.
 
-Every command asks a running gateway, in the operator's own name, as all of `gateway.cli_operations`.
+Every command asks a running gateway, in the operator's own name, as all of `gateway.cli.operations`.
 """
 
 from typing import Annotated
 
 import typer
 
-from gateway.cli_operations import (
+from gateway.cli.operations import (
     Actor,
     AsJson,
-    Config,
     Gateway,
     Limit,
     Tenant,
@@ -20,6 +19,7 @@ from gateway.cli_operations import (
     _show,
     _show_one,
 )
+from gateway.cli.plainly import ConfigOption
 
 lost_app = typer.Typer(
     help="Look at payments that a restore from backup lost, and settle them.",
@@ -36,7 +36,7 @@ def list_command(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List payments that a provider carried out and a restore lost.
 
@@ -63,7 +63,7 @@ def settle_command(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Propose what became of a lost payment by hand, or approve what another operator proposed.
 

@@ -7,16 +7,17 @@ import csv
 import getpass
 import io
 import json
-import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gateway.cli.plainly import FAILED, MISUSED, ConfigOption, plainly, settings_of
+from gateway.cli.plainly import end as give_up
 
 if TYPE_CHECKING:
     from obol.v1 import operations_pb2 as pb
@@ -27,12 +28,7 @@ POLL_S_MAX = 5.0
 PAGE_SIZE = 200
 COLUMNS = ("type", "mended", "tenant", "payment_id", "provider_payment_id", "order_reference", "ours", "theirs")
 
-
 Metadata = tuple[tuple[str, str | bytes], ...]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="TOML file; else OBOL_CONFIG, else ./obol.toml where there is one."),
-]
 
 
 def reconcile_command(
@@ -53,10 +49,8 @@ def reconcile_command(
 
     Example: obol reconcile --account acct_main --from 2026-11-24 --csv
     """
-    from gateway.cli import _plainly, _settings
-
-    with _plainly():
-        settings = _settings(config)
+    with plainly():
+        settings = settings_of(config)
         try:
             first, last = window(start, end, datetime.now(UTC))
             wish = Wish(
@@ -70,11 +64,9 @@ def reconcile_command(
             metadata: Metadata = (("obol-tenant", tenant), ("obol-organization", tenant), ("obol-actor", who))
             job, breaks = reconcile(target or settings.gateway_target, metadata, wish, wait_s=wait_s)
         except Asked as error:
-            say(str(error))
-            raise typer.Exit(2) from None
+            give_up(str(error), MISUSED)
         except Failed as error:
-            say(str(error))
-            raise typer.Exit(1) from None
+            give_up(str(error), FAILED)
         if as_json_text:
             print(as_json(job, breaks))
         else:
@@ -270,8 +262,3 @@ def _only(accounts: Collection[str], routed: str) -> str:
     if routed or len(accounts) == 1:
         return routed or next(iter(accounts))
     raise Asked(f"--account: name one of {', '.join(sorted(accounts))}")
-
-
-def say(text: str) -> None:
-    """To standard error, where it is in nobody's CSV."""
-    print(f"obol: {text}", file=sys.stderr, flush=True)

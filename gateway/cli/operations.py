@@ -4,7 +4,6 @@ Every command asks a running gateway over gRPC, in the operator's own name, and 
 """
 
 import getpass
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,23 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.plainly import FAILED, MISUSED, ConfigOption, end
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from obol.client import OperationsClient
 
-FAILED = 1
-MISUSED = 2
 PAGE_MAX = 200
 PAGES_MAX = 1_000
 """Pages that one command reads: a list whose pages are empty ends here at the latest."""
 
 providers_app = typer.Typer(help="Look at the provider accounts.", no_args_is_help=True, rich_markup_mode=None)
 
-Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="TOML file; else OBOL_CONFIG, else ./obol.toml where there is one."),
-]
 Gateway = Annotated[str, typer.Option(help="gRPC target of the gateway; else the one of the settings.")]
 Actor = Annotated[str, typer.Option(help="Who you are, for the audit; else your user name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -54,7 +49,7 @@ def unresolved(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List what has not come to an end, oldest first: operations, and payments that stand too long.
 
@@ -89,7 +84,7 @@ def resolve(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Propose how an UNKNOWN command ended, or approve what another operator proposed.
 
@@ -120,7 +115,7 @@ def callbacks(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List received callbacks, newest first.
 
@@ -144,7 +139,7 @@ def replay(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Apply a kept callback once more, or see what that would do.
 
@@ -164,7 +159,7 @@ def explain(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Tell everything that is known of a payment in one timeline, oldest first.
 
@@ -189,7 +184,7 @@ def audit(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """List audit records, newest first.
 
@@ -211,7 +206,9 @@ def audit(
 
 
 @providers_app.command("list")
-def list_providers(gateway: Gateway = "", actor: Actor = "", as_json: AsJson = False, config: Config = None) -> None:
+def list_providers(
+    gateway: Gateway = "", actor: Actor = "", as_json: AsJson = False, config: ConfigOption = None
+) -> None:
     """List the configured accounts with what they can do, how their breakers stand and what may be sent.
 
     Example: obol providers list --json
@@ -231,7 +228,7 @@ def set_provider_mode(
     gateway: Gateway = "",
     actor: Actor = "",
     as_json: AsJson = False,
-    config: Config = None,
+    config: ConfigOption = None,
 ) -> None:
     """Set what may be sent to an account: draining takes no new payment, maintenance sends nothing.
 
@@ -257,13 +254,13 @@ def _asking(config: Path | None, gateway: str, actor: str) -> "Iterator[Operatio
         with channel(target) as connected:
             yield OperationsClient(connected, operator)
     except ConfigError as error:
-        _end(error.problems, MISUSED)
+        end("\n".join(error.problems), MISUSED)
     except ValueError as error:
-        _end([str(error)], MISUSED)
+        end(str(error), MISUSED)
     except GatewayError as error:
         # What the gateway did not say itself is about the way to it.
         reason = f"{error.reason}: " if error.reason else "the gateway did not answer: "
-        _end([f"{reason}{error.message}"], MISUSED if isinstance(error, InvalidRequest) else FAILED)
+        end(f"{reason}{error.message}", MISUSED if isinstance(error, InvalidRequest) else FAILED)
 
 
 def _pages(call: Callable[..., Any], request: Any, name: str, limit: int) -> "tuple[list[Message], bool]":
@@ -280,21 +277,21 @@ def _pages(call: Callable[..., Any], request: Any, name: str, limit: int) -> "tu
 
 
 def _show(what: str, rows: "list[Message]", more: bool, *, as_json: bool) -> None:
-    from gateway import cli_tables
+    from gateway.cli import tables
 
     if as_json:
-        cli_tables.print_json({what: [cli_tables.plain(row) for row in rows], "more": more})
+        tables.print_json({what: [tables.plain(row) for row in rows], "more": more})
     else:
-        cli_tables.print_rows(what, rows, more=more)
+        tables.print_rows(what, rows, more=more)
 
 
 def _show_one(what: str, response: "Message", *, as_json: bool, **options: bool | str) -> None:
-    from gateway import cli_tables
+    from gateway.cli import tables
 
     if as_json:
-        cli_tables.print_json(cli_tables.plain(response))
+        tables.print_json(tables.plain(response))
     else:
-        cli_tables.print_one(what, response, **options)
+        tables.print_one(what, response, **options)
 
 
 def _named(enum: Any, prefix: str, name: str, option: str) -> Any:
@@ -303,9 +300,3 @@ def _named(enum: Any, prefix: str, name: str, option: str) -> Any:
     if name.upper() not in known:
         raise ValueError(f"{option}: {name} is none of {', '.join(sorted(known.keys() - {'UNSPECIFIED'}))}")
     return known[name.upper()]
-
-
-def _end(lines: list[str], code: int) -> None:
-    for line in lines:
-        print(f"obol: {line}", file=sys.stderr, flush=True)
-    raise typer.Exit(code)

@@ -6,14 +6,14 @@ database, and works as well while some run.
 
 import asyncio
 import getpass
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from gateway.cli.plainly import MISUSED, ConfigOption, end, plainly, settings_of
 
 if TYPE_CHECKING:
     from gateway.domain.reconciliation import Restore
@@ -34,10 +34,7 @@ def restore_command(
     ] = "",
     reason: Annotated[str, typer.Option(help="Why; kept with the restore, and with a release.")] = "",
     actor: Annotated[str, typer.Option(help="Who; else the user of this shell.")] = "",
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="TOML file; else OBOL_CONFIG, else ./obol.toml where there is one."),
-    ] = None,
+    config: ConfigOption = None,
 ) -> None:
     """Say that the database was restored from a backup: nothing is sent until its accounts are reconciled.
 
@@ -46,15 +43,13 @@ def restore_command(
 
     Example: obol restore --backup-time 2026-11-25T03:00:00Z --reason "disk of db-1 lost"
     """
-    from gateway.cli import _plainly, _settings
-
-    with _plainly():
-        settings = _settings(config)
+    with plainly():
+        settings = settings_of(config)
         url = settings.database_url.get_secret_value()
         accounts = sorted(settings.providers)
         who = actor or getpass.getuser()
         if (backup_time or release_account) and not reason:
-            _misused("--reason: say why, for whoever reads this later")
+            end("--reason: say why, for whoever reads this later", MISUSED)
         if release_account:
             count = asyncio.run(release(url, release_account, actor=who, reason=reason))
             print(f"account {release_account} sends again; restores that it waited for: {count}")
@@ -153,15 +148,10 @@ def _time(text: str, option: str) -> datetime:
     try:
         read = datetime.fromisoformat(text)
     except ValueError:
-        _misused(f"{option}: {text!r} is not a time such as 2026-11-25T03:00:00Z")
+        end(f"{option}: {text!r} is not a time such as 2026-11-25T03:00:00Z", MISUSED)
     if read.tzinfo is None:
-        _misused(f"{option}: name the zone, such as {text}Z: an hour more or less decides what is compared")
+        end(f"{option}: name the zone, such as {text}Z: an hour more or less decides what is compared", MISUSED)
     return read
-
-
-def _misused(text: str) -> NoReturn:
-    print(f"obol: {text}", file=sys.stderr, flush=True)
-    raise typer.Exit(2)
 
 
 def _us(time: datetime) -> int:
