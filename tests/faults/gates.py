@@ -63,35 +63,49 @@ async def gated_way(gates: Gates, upstream_port: int) -> AsyncIterator[str]:
     """A way to the provider with gates in the middle of a request, and before the first byte of its answer."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, onward = await asyncio.open_connection("127.0.0.1", upstream_port)
-        answered_to = ""
-
-        async def ask() -> None:
-            nonlocal answered_to
-            while request := await reader.read(CHUNK_BYTES):
-                answered_to = gates.held("effected", request)
-                if tenant := gates.held("half_sent", request):
-                    onward.write(request[: len(request) // 2])
-                    await gates.at_for("half_sent", tenant)
-                    request = request[len(request) // 2 :]
-                onward.write(request)
-
-        async def answer() -> None:
-            while data := await there.read(CHUNK_BYTES):
-                if answered_to:
-                    await gates.at_for("effected", answered_to)
-                writer.write(data)
-
-        ways = (asyncio.create_task(ask()), asyncio.create_task(answer()))
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
+        way: _Way | None = None
+        while request := await reader.read(CHUNK_BYTES):
+            if way is None or way.answered:
+                # A connection for each request: one that the provider hung up on while it was idle is not met here.
+                if way is not None:
+                    way.close()
+                way = _Way(*await asyncio.open_connection("127.0.0.1", upstream_port), gates, writer)
+            way.answered_to = gates.held("effected", request)
+            if tenant := gates.held("half_sent", request):
+                way.onward.write(request[: len(request) // 2])
+                await gates.at_for("half_sent", tenant)
+                request = request[len(request) // 2 :]
+            way.onward.write(request)
+        if way is not None:
+            way.close()
         writer.close()
-        onward.close()
 
     server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+
+
+class _Way:
+    """One request's connection to the provider, and the task that brings its answer back."""
+
+    def __init__(
+        self, there: asyncio.StreamReader, onward: asyncio.StreamWriter, gates: Gates, writer: asyncio.StreamWriter
+    ) -> None:
+        self.onward = onward
+        self.answered = False
+        self.answered_to = ""
+        self._answering = asyncio.create_task(self._answer(there, gates, writer))
+
+    def close(self) -> None:
+        """Let go of the provider."""
+        self._answering.cancel()
+        self.onward.close()
+
+    async def _answer(self, there: asyncio.StreamReader, gates: Gates, writer: asyncio.StreamWriter) -> None:
+        while data := await there.read(CHUNK_BYTES):
+            if self.answered_to:
+                await gates.at_for("effected", self.answered_to)
+            self.answered = True
+            writer.write(data)

@@ -181,7 +181,6 @@ async def left(scene: Scene, held: Sequence[Held]) -> None:
 async def judged(scene: Scene, held: Sequence[Held]) -> None:
     """Each command is done once, and its key gets one final reply, from then on as it was stored."""
     for wish, *_ in held:
-        # A connection that was idle for as long as the gates were shut may be dead: that is UNKNOWN, and looked after.
         reply = await eventually(partial(wish.call, scene.house.payments, PATIENT_S), is_done)
         assert reply == await wish.call(scene.house.payments, PATIENT_S), wish
         assert effects_of(scene.log, wish.tenant)[wish.effects_before :] == [EFFECT[wish.kind]], wish
