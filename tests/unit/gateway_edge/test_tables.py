@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway import cli_tables
+from gateway.cli import tables
 from obol.v1 import operations_pb2 as ops
 from obol.v1 import payment_pb2
 from obol.v1.money_pb2 import Money
@@ -30,7 +30,7 @@ def item() -> ops.UnresolvedItem:
 
 def test_a_table_shows_ids_whole_and_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Folded where a line ends; markup and escapes are characters like others."""
-    cli_tables.print_rows("items", [item()], more=True)
+    tables.print_rows("items", [item()], more=True)
     said = capsys.readouterr().out
     assert LONG_ID in said
     assert "REFUND UNKNOWN ALARM" in said
@@ -44,13 +44,13 @@ def test_a_table_shows_ids_whole_and_texts_as_they_are(capsys: pytest.CaptureFix
 
 def test_an_empty_list_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     """No table without rows."""
-    cli_tables.print_rows("callbacks", [], more=False)
+    tables.print_rows("callbacks", [], more=False)
     assert capsys.readouterr().out.strip() == "no callbacks"
 
 
 def test_json_is_one_document_by_the_contracts_names(capsys: pytest.CaptureFixture[str]) -> None:
     """Fields that are empty are there as well, so that a program can rely on them."""
-    cli_tables.print_json({"items": [cli_tables.plain(item())]})
+    tables.print_json({"items": [tables.plain(item())]})
     (row,) = json.loads(capsys.readouterr().out)["items"]
     assert row["operation"]["command_id"] == LONG_ID
     assert row["operation"]["provider"] == ""
@@ -88,5 +88,5 @@ def test_each_answer_is_told_in_words(
     capsys: pytest.CaptureFixture[str], what: str, response: object, options: dict[str, bool | str], said: str
 ) -> None:
     """What was done, or what to do next."""
-    cli_tables.print_one(what, response, **options)
+    tables.print_one(what, response, **options)
     assert said in capsys.readouterr().out
