@@ -16,6 +16,8 @@ from uvicorn.server import ServerState
 from simulators.wire import http_protocol
 
 BACKLOG = 2_048
+KEEP_ALIVE_SECONDS = 75
+"""As providers do, longer than callers keep an idle connection: a request on one that ends at that moment is a MAYBE."""
 # What still hangs after this long is cut off: the books are synced before any answer, so nothing is lost.
 STOP_SECONDS_MAX = 1
 STOP_LOOK_SECONDS = 0.002
@@ -60,7 +62,13 @@ async def serving(
     Without uvicorn's Server: it takes the process's signals and raises them again before the books are closed.
     """
     config = uvicorn.Config(
-        application, ws="none", lifespan="off", access_log=False, log_config=None, limit_concurrency=connections_max
+        application,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        limit_concurrency=connections_max,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     config.load()
     state, protocol = ServerState(), http_protocol()

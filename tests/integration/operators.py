@@ -134,9 +134,9 @@ async def last_observation(house: House, kind: int) -> Any:
     async def read() -> Any:
         request = watching.ListObservationsRequest()
         listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
-        return listed.observations[-1]
+        return listed.observations[-1] if listed.observations else None
 
-    return await eventually(read, lambda observation: observation.kind == kind)
+    return await eventually(read, lambda observation: observation is not None and observation.kind == kind)
 
 
 async def deliver(
