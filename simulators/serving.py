@@ -17,7 +17,7 @@ from simulators.wire import http_protocol
 
 BACKLOG = 2_048
 KEEP_ALIVE_SECONDS = 75
-"""As providers do, longer than callers keep an idle connection: a request on one that ends at that moment is a MAYBE."""
+"""Longer than callers keep an idle connection, as providers do: a request on one that ends just then is a MAYBE."""
 # What still hangs after this long is cut off: the books are synced before any answer, so nothing is lost.
 STOP_SECONDS_MAX = 1
 STOP_LOOK_SECONDS = 0.002
