@@ -31,7 +31,7 @@ from tests.databases import postgresql_url, sqlite_url
 
 STREAM_POINTS = (
     "wait_for_observations.after",
-    "last_sequence.after",
+    "log_end.after",
     "read_observations.before",
     "read_observations.after",
 )

@@ -38,6 +38,8 @@ pytestmark = pytest.mark.slow
 
 POINTS = ("claim.before", "claim.after", "half_sent", "effected", "settle.before", "settle.after")
 WAYS = ("cancel", "deadline", "closed channel")
+RPC = {"adjust": "AdjustAuthorization"}
+"""Where it is not called as its kind."""
 DEADLINE_S = 4.0
 """Enough to come to a point; where a machine is too busy for that, twice as long is given, and again."""
 PATIENT_S = 30.0
@@ -74,7 +76,7 @@ class Wish:
 
     def call(self, stub: Any, timeout_s: float) -> Any:
         """Ask for it."""
-        method = getattr(stub, f"{self.kind.title()}Payment")
+        method = getattr(stub, RPC.get(self.kind, f"{self.kind.title()}Payment"))
         return method(self.request, metadata=caller(self.tenant), timeout=timeout_s)
 
 
@@ -119,6 +121,7 @@ async def prepared(scene: Scene, kind: str, way: str, tenant: str) -> Wish:
         "capture": {"capture_method": payment_pb2.CAPTURE_METHOD_MANUAL},
         "cancel": {"capture_method": payment_pb2.CAPTURE_METHOD_MANUAL},
         "confirm": {"confirmation_method": payment_pb2.CONFIRMATION_METHOD_MANUAL},
+        "adjust": {"capture_method": payment_pb2.CAPTURE_METHOD_MANUAL},
         "refund": {},
     }
     named: dict[str, Any] = {"idempotency_key": "it"}
@@ -129,7 +132,9 @@ async def prepared(scene: Scene, kind: str, way: str, tenant: str) -> Wish:
         create = pb.CreatePaymentRequest(idempotency_key="first", amount=money(1_000), **asked)
         made = await scene.house.payments.CreatePayment(create, metadata=caller(tenant), timeout=PATIENT_S)
         named["payment_id"] = made.payment.payment_id
-    request = getattr(pb, f"{kind.title()}PaymentRequest")(**named)
+    if kind == "adjust":
+        named["amount"] = money(1_500)
+    request = getattr(pb, f"{RPC.get(kind, f'{kind.title()}Payment')}Request")(**named)
     return Wish(kind, way, tenant, request, len(effects_of(scene.log, tenant)))
 
 
@@ -193,7 +198,7 @@ def is_done(reply: Any) -> bool:
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 async def test_a_caller_may_leave_at_any_point(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five commands x six points x three ways of leaving: one effect each, and one final reply to the key."""
+    """Six commands x six points x three ways of leaving: one effect each, and one final reply to the key."""
     async with scene_on(engine, tmp_path, monkeypatch) as scene:
         pairs = [(point, kind) for point in POINTS for kind in KINDS]
         whole = [(*pair, way) for pair in pairs for way in WAYS]

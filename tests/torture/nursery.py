@@ -114,19 +114,19 @@ def _run(arguments: list[str], provider: str) -> None:
         importlib.import_module(f"simulators.{provider}.__main__").main(arguments[1:])
         return
     _shorten(provider, int(os.environ.pop(FLIGHT)))
-    if arguments[0] == "serve":
-        _stall_at(Path(os.environ.pop(STALL)))
+    if arguments[0] == "serve" and (flag := os.environ.pop(STALL, "")):
+        _stall_at(flag)
     from gateway.cli import main as obol
 
     sys.argv = ["obol", *arguments]
     obol()
 
 
-def _stall_at(flag: Path) -> None:
-    """Stand still between claim and send where `flag` is there: from outside that moment cannot be met."""
+def _stall_at(name: str) -> None:
+    """Stand still between claim and send where a file `name` is there: from outside that moment cannot be met."""
     from gateway.app.engine import Engine
 
-    call = Engine.call
+    flag, call = Path(name), Engine.call
 
     async def stalled(*arguments: Any) -> Any:
         with contextlib.suppress(FileNotFoundError):
