@@ -14,9 +14,9 @@ PACKAGES := $(wildcard gateway providers store webhook_http simulators)
 CODE     := $(PACKAGES) $(wildcard kit tests bench proto/obol proto/generate.py)
 IMAGE    := proto/released.binpb
 
-# Arguments that a person may set.
+# Arguments that a person may set. More WORKERS than cores: tests wait for processes, clocks and locks half of the time.
 ARGS    ?=
-WORKERS ?= 2
+WORKERS ?= 3
 KILLS   ?= 50
 STORE   ?= sqlite
 SEED    ?= 1
@@ -78,7 +78,7 @@ check: dev  ## every rule that needs no running system: style, types, imports, c
 
 .PHONY: test
 test: dev  ## every test but those that talk to a real provider
-	$(BIN)/pytest -n $(WORKERS) -m "not live" $(ARGS) tests
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not live" $(ARGS) tests
 
 .PHONY: conformance
 conformance: dev  ## the suite that every provider adapter passes, as a table

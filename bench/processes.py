@@ -163,6 +163,8 @@ def _gateway_config(url: str, slow: SlowAccount | None, *, dead: bool) -> str:
         lines += [f'gate_file = "{slow.gate_file}"']
     if dead:
         lines += [*_account(DEAD_ACCOUNT, default=False), f"[providers.{DEAD_ACCOUNT}.options]", 'look_ups = "hang"']
+        # What hangs is waited for by nobody once all is measured.
+        lines += ["[drain]", "grace_s = 0.5"]
     return "\n".join(lines) + "\n"
 
 

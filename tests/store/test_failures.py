@@ -173,7 +173,7 @@ async def test_a_failed_commit_fails_every_unit_of_its_group(sqlite: str) -> Non
     def poison(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
         connection.execute(
-            text("INSERT INTO movements VALUES ('t', 'nobody', 'a', 'FEE', 'm', 1, 'USD', 'FAILED', NULL, NULL, '', NULL)")
+            text("INSERT INTO movements VALUES ('t', '?', 'a', 'FEE', 'm', 1, 'USD', 'FAILED', NULL, NULL, '', NULL)")
         )
 
     slow = asyncio.create_task(database.write(lambda _: time.sleep(0.1)))
