@@ -101,7 +101,7 @@ class Load:
             *await judge_watching(self._database, self.watcher.seen, self.consumer.handled, self._consumer_name),
             *await judge_inbox(self._database, self._acknowledged(), set(), set()),
         ]
-        assert found == []
+        assert found == [], "\n".join(found)
         report = await verify(self.estate.database_url, effect_log=self.estate.effect_log, healed=True)
         assert [f"{v.invariant} {v.row}: {v.message}" for v in report.violations] == []
         assert (report.unresolved, report.violation_count) == (0, 0)
