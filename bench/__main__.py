@@ -17,6 +17,7 @@ import uvloop
 from bench.arrivals import measure_arrivals
 from bench.databases import Engine, check_durable, fresh
 from bench.effort import FULL, QUICK
+from bench.faults import measure_faults
 from bench.growth import fill_database, measure_growth
 from bench.payments import measure_payments
 from bench.processes import Bench
@@ -26,7 +27,7 @@ from bench.statements import count_statements
 from bench.verifying import verify_database
 from bench.waiting import measure_waiting
 
-CHAPTERS = ("payments", "statements", "arrivals", "waiting", "growth")
+CHAPTERS = ("payments", "statements", "arrivals", "waiting", "faults", "growth")
 VERIFYING = "verify"
 """Reads a full database row by row, for longer than all the rest takes: only where it is asked for."""
 
@@ -73,6 +74,9 @@ async def measure(
         if "waiting" in chapters:
             with _part(findings, f"{engine}: payments that wait"):
                 findings.waiting.append(await measure_waiting(bench, engine, effort))
+        if "faults" in chapters:
+            with _part(findings, f"{engine}: latency under faults"):
+                findings.faults += await measure_faults(bench, engine, effort)
         if profiled:
             with _part(findings, f"{engine}: profile"):
                 findings.profiles.append(await profile(bench, engine))

@@ -29,7 +29,7 @@ SLOW_ACCOUNT = "acct_slow"
 DEAD_ACCOUNT = "acct_dead"
 """Takes payments, and answers no look-up."""
 
-_SERVES = re.compile(r"serves at (\S+:\d+)")
+_SERVES = re.compile(r"(?:serves at |listening on http://)(\S+:\d+)")
 _LISTENS = re.compile(r'"port": (\d+).*"event": "listening"')
 
 _ROOT = Path(__file__).resolve().parent.parent

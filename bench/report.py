@@ -13,6 +13,7 @@ from bench.acknowledging import Acknowledged
 from bench.arrivals import Watched
 from bench.databases import Engine, versions
 from bench.effort import Effort
+from bench.faults import HANG_S, NONE, SHARE, UnderFault
 from bench.growth import Growth
 from bench.load import Line
 from bench.payments import Payments
@@ -51,6 +52,7 @@ class Findings:
     watched: list[Watched] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     waiting: list[Waiting] = field(default_factory=list)
+    faults: list[UnderFault] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     verified: list[Verified] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
@@ -104,6 +106,14 @@ def _body(findings: Findings) -> Iterator[str]:
         yield (
             f"Bars: less than {MEMORY_BAR_MIB} MiB, p99 within {P99_BAR:g}x. The burst's p99 has the claims and the "
             "settles of all of them in it, which share the CPU with the other account."
+        )
+        yield ""
+    if findings.faults:
+        yield from _section("Latency under faults", _faults(findings.faults))
+        yield (
+            f"CreatePayment from 16 callers against a sandbox over HTTP that breaks {SHARE:.0%} of the writes in one "
+            f"way; where it keeps silent, for {HANG_S:g} s. `{NONE}` is the same without. What got no answer that can "
+            "be believed is told as UNKNOWN, and recovery ends it; refused is what provably was not done."
         )
         yield ""
     for growth in findings.growth:
@@ -218,6 +228,24 @@ def _waiting(waiting: Sequence[Waiting]) -> Iterator[str]:
             f"{each.burst_p99_ms:.1f}",
         )
         for each in waiting
+    ]
+    return _table(head, rows)
+
+
+def _faults(faults: Sequence[UnderFault]) -> Iterator[str]:
+    head = ("engine", "fault", "calls/s", "p50 ms", "p99 ms", "final", "UNKNOWN", "refused")
+    rows = [
+        (
+            each.engine,
+            each.fault,
+            f"{each.rate:.0f}",
+            f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+            str(each.final),
+            str(each.unknown),
+            str(each.refused),
+        )
+        for each in faults
     ]
     return _table(head, rows)
 

@@ -44,14 +44,16 @@ class Signed:
     headers: dict[str, str]
 
 
-def create(account_id: str, *, hold: bool = False, amount_minor: int = 4_990) -> bytes:
+def create(
+    account_id: str, *, hold: bool = False, amount_minor: int = 4_990, payment_method: str = "pm_card_visa_4242"
+) -> bytes:
     """A CreatePayment with a fresh key and order, captured at once unless it is to `hold`."""
     key = uuid.uuid4().hex
     request = pb.CreatePaymentRequest(
         idempotency_key=f"key_{key}",
         amount=money_pb2.Money(amount_minor=amount_minor, currency_code="EUR"),
         capture_method=payment_pb2.CAPTURE_METHOD_MANUAL if hold else payment_pb2.CAPTURE_METHOD_AUTOMATIC,
-        payment_method="pm_card_visa_4242",
+        payment_method=payment_method,
         customer_reference=f"cus_{key}",
         description="Subscription, monthly, two seats",
         statement_descriptor="OBOL SHOP",

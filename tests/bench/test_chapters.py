@@ -11,8 +11,10 @@ from bench.__main__ import measure
 from bench.acknowledging import ANSWERING, DEAD
 from bench.databases import Engine
 from bench.effort import QUICK
+from bench.faults import NONE
 from bench.processes import Bench
 from bench.report import Findings, written
+from simulators.faults import FAULTS
 
 TINY = replace(
     QUICK,
@@ -62,3 +64,14 @@ async def test_arrivals_are_measured(tmp_path: Path) -> None:
     assert all(each.rate > 0 and each.p99_ms > 0 for each in findings.acknowledged)
     assert "| sqlite | is dead | 50 a second |" in written(findings)
     assert LAST_LINE.fullmatch(findings.last_line())
+
+
+@pytest.mark.slow
+async def test_latency_under_faults_is_measured(tmp_path: Path) -> None:
+    """Every fault of the sandbox has its row, and callers of each are told something."""
+    findings = Findings(TINY, True, load_before=0.0)
+    await measure(Bench.at(tmp_path), findings, [Engine.SQLITE], ["faults"])
+    assert [each.fault for each in findings.faults] == [NONE, *FAULTS]
+    assert all(each.final + each.unknown + each.refused > 0 for each in findings.faults)
+    assert (findings.faults[0].unknown, findings.faults[0].refused) == (0, 0)
+    assert "| sqlite | timeout_after |" in written(findings)
