@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from simulators.faults import FAULTS
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -18,6 +20,7 @@ class Effort:
     bursts: int
     growth_rows: int
     growth_rounds: int
+    faults: tuple[str, ...] = tuple(FAULTS)
 
 
 FULL = Effort(

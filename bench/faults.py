@@ -19,7 +19,6 @@ from bench.load import Call, Round, Send, run_round, sending
 from bench.processes import Bench, Server
 from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
-from simulators.faults import FAULTS
 
 ACCOUNT = "acct_faulty"
 HANG_S = 1.0
@@ -63,7 +62,7 @@ async def measure_faults(bench: Bench, engine: Engine, effort: Effort) -> list[U
     with _sandbox(bench, engine) as sandbox, _gateway(bench, engine, url, sandbox) as gateway:
         meter = meter_of(engine, gateway)
         async with sending(gateway.address, requests.CREATE) as send, aiohttp.ClientSession() as control:
-            for fault in (NONE, *FAULTS):
+            for fault in (NONE, *effort.faults):
                 told: Counter[str] = Counter()
                 plan = {"seed": 1, "rates": {} if fault == NONE else {fault: SHARE}}
                 async with control.post(f"http://{sandbox.address}/control/faults", json=plan) as answer:
