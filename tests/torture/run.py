@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.demo.installation import HOST
+from gateway.demo.installation import ACCOUNT, HOST
 from gateway.verification import Report, verify
 from obol.client import AioBillingObservationClient, AioPaymentGatewayClient, GatewayError, aio_channel
 from tests.processes import CALLER
@@ -34,7 +34,7 @@ from tests.torture.reckoning import (
     read_routes,
 )
 from tests.torture.restarts import judge_restarts, restart_every
-from tests.torture.site import Site
+from tests.torture.site import OTHER, Site
 from tests.torture.tortured import TORTURED
 from tests.torture.watching import CONSUMER, CursorWatcher, NamedConsumer
 from tests.torture.weather import Weather
@@ -281,10 +281,11 @@ class _Run:
         found = outcome.violations
         found.extend(self._journal.violations)
         found.extend(convergence.violations())
-        found.extend(judge_intents(self._journal, await read_commands(self._database), read_effects(site.effect_log)))
-        found.extend(await judge_sends(site.witness, self._database))
+        effects = read_effects(site.effect_log)
+        found.extend(judge_intents(self._journal, await read_commands(self._database), effects))
+        found.extend(await judge_sends(site.witness, self._database, (ACCOUNT, OTHER), effects))
         found.extend(await judge_fence(self._database))
-        found.extend(await judge_moments(self._database, read_effects(site.effect_log)))
+        found.extend(await judge_moments(self._database, effects))
         found.extend(watcher.defects)
         for key in filter(None, (site.tortured.api_key, site.tortured.other_key)):
             # Each account by itself: one that declined a payment keeps its record of it when it goes on to the other.

@@ -10,6 +10,7 @@ change of an operation's epoch. What they saw is held against claims, history an
     NOT_SENT or FAILED written after the effect                  a false final state, also one that was mended later
 """
 
+import hashlib
 import json
 import re
 import time
@@ -28,7 +29,7 @@ GIVEN_UP_S_MAX = 0.75
 SHOWN_MAX = 10
 _SECOND_US = 1_000_000
 
-_OPERATIONS = "SELECT operation_id, prepared, last_send_us, command_id FROM operations"
+_OPERATIONS = "SELECT operation_id, prepared, last_send_us, command_id, step FROM operations"
 _HISTORY = "SELECT transitions, recorded_time_us FROM history ORDER BY recorded_time_us"
 _REPLIES = (
     "SELECT command_id, action, recorded_time_us FROM audit WHERE action LIKE '%.API_REPLY' OR action LIKE '%.RECOVERY'"
@@ -97,20 +98,37 @@ class Witness:
         return not request.startswith("GET") and not any(re.match(each, request) for each in self.unkeyed)
 
 
-async def judge_sends(witness: Witness, database: Database) -> Iterator[str]:
-    """Every write that left was claimed before, and left while its claim allowed it; none was cancelled."""
+async def judge_sends(
+    witness: Witness, database: Database, accounts: Sequence[str], effects: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Every write that left was claimed before, and left while its claim allowed it; none was cancelled.
+
+    A create that was provably not carried out at one of `accounts` is claimed anew at another, and its row has the
+    later key: what was sent under the former one must have no effect.
+    """
     begun: dict[str, int] = {}
     for transitions, recorded_us in await database.rows(_HISTORY):
         for entity, entity_id, _, after in json.loads(transitions):
             if entity == "OPERATION" and after == "SENDING":
                 begun.setdefault(entity_id, int(recorded_us))
+    operations = await database.rows(_OPERATIONS)
     claims = {
         json.loads(prepared)[3]: (str(operation_id), last_send_us)
-        for operation_id, prepared, last_send_us, _ in await database.rows(_OPERATIONS)
+        for operation_id, prepared, last_send_us, *_ in operations
     }
-    found = []
+    former = {
+        key: str(operation_id)
+        for operation_id, _, _, command_id, step in operations
+        for key in (_key(command_id, step, account_id) for account_id in accounts)
+        if key not in claims
+    }
+    found = [
+        f"I3 {former[effect['idempotency_key']]}: went on to another account, and has an effect at {effect['account']}"
+        for effect in effects
+        if effect["idempotency_key"] in former
+    ]
     for send in witness.sends:
-        operation_id, last_send_us = claims.get(send.key, ("", None))
+        operation_id, last_send_us = claims.get(send.key, (former.get(send.key, ""), None))
         named = f"{send.gateway} {send.request!r} ({operation_id or send.key})"
         if not operation_id:
             found.append(f"I2 {named}: was sent, and no claim of it is committed")
@@ -124,6 +142,11 @@ async def judge_sends(witness: Witness, database: Database) -> Iterator[str]:
         for each in witness.given_up
     ]
     return _shown(found)
+
+
+def _key(command_id: str, step: int, account_id: str) -> str:
+    """The provider's key, as the contract with ourselves has it: of (command, step, account)."""
+    return f"obol-{hashlib.sha256(f'{command_id}/{step}/{account_id}'.encode()).hexdigest()[:40]}"
 
 
 async def judge_fence(database: Database) -> Iterator[str]:
