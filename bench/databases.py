@@ -41,7 +41,7 @@ def place_of(url: str) -> Place:
 def fresh(engine: Engine, folder: Path, *, migrated: bool) -> str:
     """The URL of an empty database; `migrated` has the gateway's schema (SQLite gets it when it is opened)."""
     if engine is Engine.SQLITE:
-        return sqlite_url(folder)
+        return sqlite_url(folder, migrated=migrated)
     return postgresql_url(migrated=migrated)
 
 
