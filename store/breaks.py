@@ -28,7 +28,7 @@ def list_breaks(connection: Connection, reconciliation_id: str, *, after_number:
 
 
 def note_breaks(connection: Connection, now: Now, job: Reconciliation, breaks: Sequence[Break]) -> None:
-    """Number and keep breaks that this job has not found yet; operations that nobody here claimed are lost ones."""
+    """Number and keep breaks that this job has not found yet; operations that nobody claimed there are lost."""
     table = reconciliation_breaks.c
     last = connection.scalar(
         select(func.coalesce(func.max(table.number), 0)).where(table.reconciliation_id == job.reconciliation_id)
@@ -85,8 +85,11 @@ def count(connection: Connection, reconciliation_id: str) -> tuple[int, int]:
 def _note_lost(connection: Connection, now: Now, job: Reconciliation, each: Break) -> None:
     for operation_id in each.operation_ids:
         key = (lost_operations.c.tenant_id == each.tenant_id, lost_operations.c.operation_id == operation_id)
+        # At this account: a create that was reopened at another one keeps its operation.
         claimed = select(operations.c.operation_id).where(
-            operations.c.tenant_id == each.tenant_id, operations.c.operation_id == operation_id
+            operations.c.tenant_id == each.tenant_id,
+            operations.c.operation_id == operation_id,
+            operations.c.account_id == job.account_id,
         )
         noted = select(lost_operations.c.operation_id).where(*key)
         if connection.scalar(claimed) is not None or connection.scalar(noted) is not None:

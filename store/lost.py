@@ -10,6 +10,7 @@ from gateway.domain.lost import PROPOSAL_AGE_S_MAX, LostOutcome, LostPayment, Lo
 from gateway.domain.transactions import AuditRecord
 from store.oversight_tables import lost_operations, lost_proposals, lost_settlements
 from store.recovery import append_audit
+from store.tables import operations
 from store.values import Row, clean
 
 Now = ColumnElement[int]
@@ -69,7 +70,7 @@ def lost_steps(connection: Connection, tenant_id: str, operation_ids: Sequence[s
 
 
 def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
-    """Whether something of the payment was lost that is not held for undone."""
+    """Whether something of the payment was lost that is neither held for undone nor taken up since."""
     lost, said, proposed = lost_operations.c, lost_settlements.c, lost_proposals.c
     undone = exists().where(
         said.tenant_id == lost.tenant_id,
@@ -79,7 +80,15 @@ def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
         proposed.proposal_id == said.proposal_id,
         proposed.outcome == LostOutcome.UNDONE.value,
     )
-    found = select(lost.operation_id).where(lost.tenant_id == tenant_id, lost.payment_id == payment_id, ~undone)
+    known = operations.c
+    taken_up = exists().where(
+        known.tenant_id == lost.tenant_id,
+        known.operation_id == lost.operation_id,
+        known.account_id == lost.account_id,
+    )
+    found = select(lost.operation_id).where(
+        lost.tenant_id == tenant_id, lost.payment_id == payment_id, ~undone, ~taken_up
+    )
     return connection.scalar(found.limit(1)) is not None
 
 

@@ -149,6 +149,8 @@ class Failover:
             return aggregate
         if (taken_up := await self._take_up(aggregate, command, declined)) is not None:
             return taken_up
+        if command.state is not CommandState.SENDING:
+            return await self._end(aggregate, declined, "its caller was told that nobody knows how it ended")
         if self._is_too_late(payment.route):
             return await self._end(aggregate, declined, TIMED_OUT)
         if cancelled_at(payment.facts, declined.account_id):

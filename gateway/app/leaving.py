@@ -20,6 +20,7 @@ SYSTEM_KEY_PREFIX = "system:"
 """What the keys of commands in the gateway's own name begin with."""
 
 _FAILOVER_KEY_PREFIX = f"{SYSTEM_KEY_PREFIX}failover:"
+_DOUBTFUL = (CommandState.UNKNOWN, CommandState.NOT_SENT)
 _MONEY = frozenset({MovementStatus.PENDING, MovementStatus.SUCCEEDED})
 
 
@@ -78,6 +79,9 @@ def command_state(command: Command, own: Sequence[Operation], route: Route | Non
         return command.state
     unfinished = [each.state for each in standing if each.state is not CommandState.SUCCEEDED]
     state = unfinished[0] if unfinished else CommandState.SUCCEEDED
+    if state is CommandState.SENDING and command.state is CommandState.UNKNOWN:
+        # A step that was taken up after a restore: what the caller was told stands until recovery has looked.
+        state = CommandState.UNKNOWN
     late = any(each.state is CommandState.SUCCEEDED for each in own if each not in standing)
     return CommandState.SUCCEEDED if late and state in (CommandState.FAILED, CommandState.NOT_SENT) else state
 
@@ -90,8 +94,12 @@ def route_after(
     *,
     ends: str,
     now_us: int,
+    doubted: bool = False,
 ) -> Route | None:
-    """The payment's route by what was learned: a failover that begins, goes on, or ends where it was (`ends`: why)."""
+    """The payment's route by what was learned: a failover that begins, goes on, or ends where it was (`ends`: why).
+
+    `doubted`: a restore leaves open whether the payment has gone on from here, so that its decline here ends nothing.
+    """
     route = payment.route
     if route is None:
         return None
@@ -100,9 +108,9 @@ def route_after(
         return route
     last = last_operation(command.command_id, operations)
     if route.failing_over:
-        under_way = command.state is CommandState.SENDING and last.state is CommandState.FAILED
+        under_way = command.state in (CommandState.SENDING, *_DOUBTFUL) and last.state is CommandState.FAILED
         return route if under_way and not ends else _stays(route)
-    if not _may_leave(payment, command, last, facts):
+    if not _may_leave(payment, command, last, facts, doubted=doubted):
         return route
     assert last.decline is not None
     return route.declined_by(last.account_id, _words(last), now_us)
@@ -119,12 +127,29 @@ def open_at(facts: Facts, account_id: str) -> bool:
     return any(each.account_id == account_id and each.closure is Closure.OPEN for each in facts.objects)
 
 
-def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts) -> bool:
+def may_be_doubted(payment: Payment, commands: Iterable[Command], operations: Sequence[Operation]) -> bool:
+    """Whether a decline of the create could hide a later step that a restore lost: then somebody must look.
+
+    While its command is SENDING no decline ends it before every account was looked at: it fails over. A restore takes
+    it back to that, or to NOT_SENT; and a look at a provider that does not answer makes it UNKNOWN.
+    """
+    route = payment.route
+    if route is None or route.failing_over or FailoverOn.SOFT_DECLINE not in route.failover_on:
+        return False
+    command = next((each for each in commands if each.kind is CommandKind.CREATE), None)
+    if command is None or command.state not in _DOUBTFUL:
+        return False
+    last = last_operation(command.command_id, operations)
+    return route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
+
+
+def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts, *, doubted: bool) -> bool:
     route = payment.route
     return (
         route is not None
-        # Not after an answer that the caller has had: it may have acted on that.
-        and command.state is CommandState.SENDING
+        # Not after an answer that the caller has had: it may have acted on that. But what went on before that answer,
+        # in the time that a restore lost, has gone on all the same.
+        and (command.state is CommandState.SENDING or (doubted and command.state in _DOUBTFUL))
         and last.state is CommandState.FAILED
         and is_soft(last.decline)
         and last.account_id == payment.account_id
