@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, 
 
 from gateway.domain.reconciliation import Break, BreakType, Reconciliation
 from store.inserting import insert_if_new
+from store.lost import in_turn
 from store.oversight_tables import cautions, lost_operations, reconciliation_breaks
 from store.tables import operations
 from store.values import Row, clean, document
@@ -83,6 +84,8 @@ def count(connection: Connection, reconciliation_id: str) -> tuple[int, int]:
 
 
 def _note_lost(connection: Connection, now: Now, job: Reconciliation, each: Break) -> None:
+    if each.operation_ids:
+        in_turn(connection, each.tenant_id, each.payment_id)
     for operation_id in each.operation_ids:
         key = (lost_operations.c.tenant_id == each.tenant_id, lost_operations.c.operation_id == operation_id)
         # At this account: a create that was reopened at another one keeps its operation.
