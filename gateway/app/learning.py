@@ -136,8 +136,14 @@ class Learning:
         return settlement_of(aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings)
 
     async def _with_doubt(self, aggregate: Aggregate, lesson: Lesson) -> Lesson:
-        """The lesson, and whether a restore leaves open that the create went on; asks only where that can matter."""
+        """The lesson, and whether a restore leaves open that the create went on; asks only where that can matter.
+
+        What a first call is answered with is no news of the time that a restore lost: its claim was made after that.
+        """
         payment = aggregate.payment
+        held = next((o for o in aggregate.operations if o.operation_id == lesson.operation_id), None)
+        if lesson.source is Source.API_REPLY and held is not None and held.state is CommandState.SENDING:
+            return lesson
         if not may_be_doubted(payment, aggregate.commands, aggregate.operations):
             return lesson
         return replace(lesson, doubted=bool(await gone_elsewhere(self._store, payment)))

@@ -20,7 +20,7 @@ SYSTEM_KEY_PREFIX = "system:"
 """What the keys of commands in the gateway's own name begin with."""
 
 _FAILOVER_KEY_PREFIX = f"{SYSTEM_KEY_PREFIX}failover:"
-_DOUBTFUL = (CommandState.UNKNOWN, CommandState.NOT_SENT)
+_DOUBTFUL = (CommandState.SENDING, CommandState.UNKNOWN, CommandState.NOT_SENT)
 _MONEY = frozenset({MovementStatus.PENDING, MovementStatus.SUCCEEDED})
 
 
@@ -108,11 +108,10 @@ def route_after(
         return route
     last = last_operation(command.command_id, operations)
     if route.failing_over:
-        under_way = command.state in (CommandState.SENDING, *_DOUBTFUL) and last.state is CommandState.FAILED
+        under_way = command.state in _DOUBTFUL and last.state is CommandState.FAILED
         return route if under_way and not ends else _stays(route)
     if not _may_leave(payment, command, last, facts, doubted=doubted):
         return route
-    assert last.decline is not None
     return route.declined_by(last.account_id, _words(last), now_us)
 
 
@@ -130,8 +129,8 @@ def open_at(facts: Facts, account_id: str) -> bool:
 def may_be_doubted(payment: Payment, commands: Iterable[Command], operations: Sequence[Operation]) -> bool:
     """Whether a decline of the create could hide a later step that a restore lost: then somebody must look.
 
-    While its command is SENDING no decline ends it before every account was looked at: it fails over. A restore takes
-    it back to that, or to NOT_SENT; and a look at a provider that does not answer makes it UNKNOWN.
+    A restore takes its command back to SENDING, or to NOT_SENT; and a look at a provider that does not answer makes it
+    UNKNOWN.
     """
     route = payment.route
     if route is None or route.failing_over or FailoverOn.SOFT_DECLINE not in route.failover_on:
@@ -145,19 +144,22 @@ def may_be_doubted(payment: Payment, commands: Iterable[Command], operations: Se
 
 def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts, *, doubted: bool) -> bool:
     route = payment.route
+    if route is None or last.state is not CommandState.FAILED:
+        return False
+    is_here = last.account_id == payment.account_id and last.account_id not in route.left
+    has_next = route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
+    if not is_here or not has_next or _money_at(facts, last.account_id):
+        return False
+    if doubted:
+        # What went on in the time that a restore lost has gone on, whatever the decline looks like now and whatever its
+        # caller was told: it waits until that is known. Nothing is sent by this: see `Failover`.
+        return command.state in _DOUBTFUL
     return (
-        route is not None
-        # Not after an answer that the caller has had: it may have acted on that. But what went on before that answer,
-        # in the time that a restore lost, has gone on all the same.
-        and (command.state is CommandState.SENDING or (doubted and command.state in _DOUBTFUL))
-        and last.state is CommandState.FAILED
+        # Not after an answer that the caller has had: it may have acted on that.
+        command.state is CommandState.SENDING
         and is_soft(last.decline)
-        and last.account_id == payment.account_id
-        and last.account_id not in route.left
         # Without an object there is nothing whose cancellation could be confirmed.
         and (open_at(facts, last.account_id) or cancelled_at(facts, last.account_id))
-        and not _money_at(facts, last.account_id)
-        and route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
     )
 
 

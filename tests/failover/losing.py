@@ -23,6 +23,7 @@ from tests.integration.restoring import LONG_AGO, Place
 from tests.store.looking import rows
 
 LIVE = "WHERE next_attempt_us IS NOT NULL"
+RECONCILING = ReconciliationSettings(poll_s=0.01, pause_s=0.0)
 Done = TypeVar("Done")
 Act = Callable[[Scene], Awaitable[None]]
 
@@ -103,8 +104,7 @@ async def forgotten(
             backup_time_us=us(backup_time), stopped_time_us=us(backup_time - LONG_AGO), actor="operator", reason="test"
         )
         await scene.store.release_account(NOWHERE, actor="operator", reason="nobody answers")
-        settings = ReconciliationSettings(poll_s=0.01, pause_s=0.0)
-        runtime = scene.runtime(*(rules or (rule(),)), reconciliation=settings)
+        runtime = scene.runtime(*(rules or (rule(),)), reconciliation=RECONCILING)
         yield Lost(scene, runtime, payment_id)
         await runtime.drain(5)
 

@@ -1,6 +1,7 @@
 """A restore loses a failover's last step: what the provider carried out is taken up, and nothing is done once more."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,9 @@ from gateway.domain.commands import CommandKind
 from gateway.domain.lost import LostOutcome
 from gateway.domain.modes import ProviderMode
 from gateway.domain.states import CommandState, PaymentState
-from tests.failover.losing import lost_step
-from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, tried, wish
+from tests.crash.rig import blinded
+from tests.failover.losing import RECONCILING, lost_step
+from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, rule, tried, wish
 from tests.store.acting import said_of
 
 DECLINED = wish("card_declined_at_main")
@@ -60,3 +62,26 @@ async def test_a_lost_step_that_two_operators_hold_for_undone_ends_the_failover(
         assert not failing_over(aggregate.payment)
         assert lost.scene.effects() == [(OTHER, "capture")], "what was undone was undone by hand"
         assert (await lost.runtime.commands.create(CALLER, DECLINED, 10)).replayed
+
+
+class TakesNoNew:
+    """The real adapter of an account that takes no payments any more."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "prepare_create":
+            raise AttributeError(name)
+        return getattr(self._adapter, name)
+
+
+async def test_a_lost_step_is_taken_up_at_an_account_that_would_not_take_it_now(tmp_path: Path) -> None:
+    """Nothing is sent by that: what the account can take now says nothing of what it has."""
+    async with lost_step(tmp_path, "sqlite") as lost:
+        accounts = blinded(lost.scene.accounts, TakesNoNew)
+        lost.runtime = lost.scene.runtime(rule(), accounts=accounts, reconciliation=RECONCILING)
+        await lost.look_at(*ORDER)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, aggregate.payment.account_id) == (PaymentState.CAPTURED, OTHER)
+        assert lost.scene.effects() == [(OTHER, "capture")]

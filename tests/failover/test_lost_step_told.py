@@ -1,5 +1,7 @@
 """A lost step of a create that was told as UNKNOWN since: its decline at the first account ends nothing."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,11 +25,13 @@ AGAIN = wish(key="key-2", **UNIQUE)
 NEWS = ("recovery", "sync", "callback", "reconciliation")
 
 
-async def sent_to_main(scene: Scene) -> None:
+async def sent_to_main(scene: Scene, method: str = "card_declined_at_main") -> None:
     """The process dies while the first account declines."""
     died = Interruption("send.after", crash=True)
     with pytest.raises(BaseException):  # noqa: B017, PT011 the process dies
-        await scene.runtime(rule(), interruption=died).commands.create(CALLER, ORDERED, 5)
+        await scene.runtime(rule(), interruption=died).commands.create(
+            CALLER, replace(ORDERED, payment_method=method), 5
+        )
 
 
 async def goes_on(scene: Scene) -> None:
@@ -109,18 +113,12 @@ async def test_a_decline_that_comes_after_the_lost_step_was_found(tmp_path: Path
     async with forgotten(tmp_path, engine, sent_to_main, goes_on) as lost:
         await told_unknown(lost)
         await lost.look_at(OTHER, THIRD)
-        await is_paid_once_before_main(lost)
+        assert command_of(await lost.scene.aggregate(lost.payment_id)) is CommandState.UNKNOWN
         await lost.look_at(MAIN)
         aggregate = await lost.go_on()
         assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.CAPTURED, CommandState.SUCCEEDED)
         await is_paid_once(lost)
         assert (await lost.runtime.commands.create(CALLER, ORDERED, 5)).replayed
-
-
-async def is_paid_once_before_main(lost: Lost) -> None:
-    """What holds while the first account waits."""
-    aggregate = await lost.go_on()
-    assert command_of(aggregate) is CommandState.UNKNOWN
 
 
 async def test_a_lost_step_that_was_undone_ends_with_the_decline(tmp_path: Path) -> None:
@@ -135,3 +133,23 @@ async def test_a_lost_step_that_was_undone_ends_with_the_decline(tmp_path: Path)
         aggregate = await lost.go_on()
         assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.CANCELLED, CommandState.FAILED)
         assert lost.scene.effects() == [(OTHER, "capture")]
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("card_declined_at_main", True), ("card_fraud_at_main", True), ("card_fraud_at_main", False)]
+)
+async def test_where_nothing_was_lost_the_decline_ends_it(tmp_path: Path, method: str, told: bool) -> None:
+    """It waits until that is known, then fails as it did at its account, and goes nowhere else."""
+
+    async def nothing(_: Scene) -> None:
+        pass
+
+    async with forgotten(tmp_path, "sqlite", partial(sent_to_main, method=method), nothing) as lost:
+        if told:
+            await told_unknown(lost)
+        await lost.look_at(MAIN, THIRD)
+        assert command_of(await lost.go_on()) is not CommandState.FAILED
+        await lost.look_at(OTHER)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.FAILED, CommandState.FAILED)
+        assert set(await lost.scene.objects()) == {MAIN}
