@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, Scene, rule, w
 from tests.store.acting import said_of
 from tests.store.looking import rows
 
-UNIQUE = {"order_reference": "order-1", "order_reference_unique": True}
+UNIQUE: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
 ORDERED = wish("card_declined_at_main", **UNIQUE)
 AGAIN = wish(key="key-2", **UNIQUE)
 NEWS = ("recovery", "sync", "callback", "reconciliation")
@@ -27,11 +28,9 @@ NEWS = ("recovery", "sync", "callback", "reconciliation")
 
 async def sent_to_main(scene: Scene, method: str = "card_declined_at_main") -> None:
     """The process dies while the first account declines."""
-    died = Interruption("send.after", crash=True)
+    runtime = scene.runtime(rule(), interruption=Interruption("send.after", crash=True))
     with pytest.raises(BaseException):  # noqa: B017, PT011 the process dies
-        await scene.runtime(rule(), interruption=died).commands.create(
-            CALLER, replace(ORDERED, payment_method=method), 5
-        )
+        await runtime.commands.create(CALLER, replace(ORDERED, payment_method=method), 5)
 
 
 async def goes_on(scene: Scene) -> None:
