@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_, 
 
 from gateway.domain.reconciliation import Break, BreakType, Reconciliation
 from store.inserting import insert_if_new
+from store.lost import in_turn
 from store.oversight_tables import cautions, lost_operations, reconciliation_breaks
 from store.tables import operations
 from store.values import Row, clean, document
@@ -28,7 +29,7 @@ def list_breaks(connection: Connection, reconciliation_id: str, *, after_number:
 
 
 def note_breaks(connection: Connection, now: Now, job: Reconciliation, breaks: Sequence[Break]) -> None:
-    """Number and keep breaks that this job has not found yet; operations that nobody here claimed are lost ones."""
+    """Number and keep breaks that this job has not found yet; operations that nobody claimed there are lost."""
     table = reconciliation_breaks.c
     last = connection.scalar(
         select(func.coalesce(func.max(table.number), 0)).where(table.reconciliation_id == job.reconciliation_id)
@@ -83,10 +84,15 @@ def count(connection: Connection, reconciliation_id: str) -> tuple[int, int]:
 
 
 def _note_lost(connection: Connection, now: Now, job: Reconciliation, each: Break) -> None:
+    if each.operation_ids:
+        in_turn(connection, each.tenant_id, each.payment_id)
     for operation_id in each.operation_ids:
         key = (lost_operations.c.tenant_id == each.tenant_id, lost_operations.c.operation_id == operation_id)
+        # At this account: a create that was reopened at another one keeps its operation.
         claimed = select(operations.c.operation_id).where(
-            operations.c.tenant_id == each.tenant_id, operations.c.operation_id == operation_id
+            operations.c.tenant_id == each.tenant_id,
+            operations.c.operation_id == operation_id,
+            operations.c.account_id == job.account_id,
         )
         noted = select(lost_operations.c.operation_id).where(*key)
         if connection.scalar(claimed) is not None or connection.scalar(noted) is not None:

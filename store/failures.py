@@ -3,7 +3,8 @@
     whatever a driver raises
     ├── Contended      a deadlock, a serialization failure, a plan that a migration outdated: provably not committed,
     │                  tried again by `store`
-    ├── Unavailable    lost, locked, full, read-only, out of connections, out of time: DATABASE_UNAVAILABLE
+    ├── Unavailable    lost, locked, full, read-only, out of connections, out of time, or with an answer that the driver
+    │                  cannot read: DATABASE_UNAVAILABLE
     └── Internal       anything else is a defect of ours: a CHECK, a key, a statement
 
 A connection that is lost while a COMMIT is under way leaves open whether it took effect: that is Unavailable, never
@@ -49,7 +50,9 @@ _UNAVAILABLE_SQLITE = frozenset(
 _LOST = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, EOFError, TimeoutError)
 """What a driver raises of its own when its server is gone, between hearing of it and closing."""
 
-_OUTDATED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+_OUTDATED = asyncpg.InvalidCachedStatementError
+"""A plan that a migration outdated, refused before it did anything. OutdatedSchemaCacheError is not meant: the driver
+raises it of an answer that it cannot read, when a statement of its own transaction has committed."""
 
 _CLOSED_TRANSPORT = "the handler is closed"
 """uvloop's word, in a RuntimeError, for a write to a transport that has met its end."""

@@ -152,7 +152,8 @@ class SqliteHot:
         if claim.reopen:
             claimed = replace(claimed, epoch=self._reopen(driver, claim, rows, operation))
         elif claim.next_step:
-            if driver.execute(statements.FIND_SENDING, rows["command"]).fetchone() is None:
+            goes_on = statements.FIND_TAKEN_UP if claim.took_effect else statements.FIND_SENDING
+            if driver.execute(goes_on, rows["command"]).fetchone() is None:
                 raise UndoneError(Claimed(ClaimOutcome.REFUSED))
             driver.execute(statements.INSERT_OPERATION, operation)
         else:
@@ -191,6 +192,7 @@ class SqliteHot:
             "refund": refund,
             "sending_account": claim.operation.account_id,
             "operation_id": claim.operation.operation_id,
+            "kind": claim.operation.kind.value,
             "now_us": now_us,
         }
         if not (claim.reopen or claim.next_step):

@@ -3,16 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, or_, select, update
 
 from gateway.domain.commands import Caller
 from gateway.domain.lost import PROPOSAL_AGE_S_MAX, LostOutcome, LostPayment, LostProposal, LostSettlement
 from gateway.domain.transactions import AuditRecord
 from store.oversight_tables import lost_operations, lost_proposals, lost_settlements
 from store.recovery import append_audit
+from store.tables import operations
 from store.values import Row, clean
 
 Now = ColumnElement[int]
+
+
+def in_turn(connection: Connection, tenant_id: str, payment_id: str) -> None:
+    """Let two approvals for a payment, or an approval and what reconciliation finds next, come one after the other.
+
+    To the end of the transaction: a row that is about to be inserted cannot be locked. SQLite has one writer.
+    """
+    if connection.dialect.name == "postgresql":
+        lock = func.hashtextextended(f"lost {tenant_id} {payment_id}", 0)
+        connection.execute(select(func.pg_advisory_xact_lock(lock)))
 
 
 def list_lost(
@@ -69,7 +80,7 @@ def lost_steps(connection: Connection, tenant_id: str, operation_ids: Sequence[s
 
 
 def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
-    """Whether something of the payment was lost that is not held for undone."""
+    """Whether something of the payment was lost that is neither held for undone nor taken up since."""
     lost, said, proposed = lost_operations.c, lost_settlements.c, lost_proposals.c
     undone = exists().where(
         said.tenant_id == lost.tenant_id,
@@ -79,7 +90,15 @@ def has_lost(connection: Connection, tenant_id: str, payment_id: str) -> bool:
         proposed.proposal_id == said.proposal_id,
         proposed.outcome == LostOutcome.UNDONE.value,
     )
-    found = select(lost.operation_id).where(lost.tenant_id == tenant_id, lost.payment_id == payment_id, ~undone)
+    known = operations.c
+    taken_up = exists().where(
+        known.tenant_id == lost.tenant_id,
+        known.operation_id == lost.operation_id,
+        known.account_id == lost.account_id,
+    )
+    found = select(lost.operation_id).where(
+        lost.tenant_id == tenant_id, lost.payment_id == payment_id, ~undone, ~taken_up
+    )
     return connection.scalar(found.limit(1)) is not None
 
 
@@ -108,8 +127,7 @@ def settle_lost(
     """Approve the payment's newest proposal, once."""
     lost = lost_operations.c
     mine = (lost.tenant_id == proposal.tenant_id, lost.payment_id == proposal.payment_id)
-    # Two approvals, or an approval and what reconciliation finds next, come in turn.
-    connection.execute(select(lost.operation_id).where(*mine).with_for_update())
+    in_turn(connection, proposal.tenant_id, proposal.payment_id)
     standing = _payment(connection, proposal.tenant_id, proposal.payment_id)
     last = standing.settlement
     if last is not None and last.proposal.proposal_id == proposal.proposal_id:

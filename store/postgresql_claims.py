@@ -12,7 +12,7 @@ from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
-from store.sends import CAUTION, held, lost, lost_at, unread
+from store.sends import CAUTION, TAKEN_UP_STATES, held, lost, lost_at, unread
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
 # The first parameters of every claim: $1 lease and $2 send window in microseconds. For an existing payment also $3
@@ -163,8 +163,13 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
     slots = Slots.past(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation, attempt = slots.row(AGAIN.kinds), slots.row(ATTEMPT.kinds)
     changed = columns_of(tables.operations, {"tenant_id", "operation_id", "command_id", "payment_id"})
+    may_be = "TRUE"
+    if careful:
+        # It keeps its id wherever it is tried: what a restore has forgotten of it may be at any account.
+        order = f"CASE WHEN {operation['kind']} = 'CREATE' THEN p.unique_order_reference END"
+        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], order)}"
     parts = {
-        "guard": _payment_guard("TRUE", operation["account_id"], careful=careful),
+        "guard": _payment_guard(may_be, operation["account_id"], careful=careful),
         "attempt": f"""
             SELECT c.command_id, o.operation_id, o.epoch FROM guard g, commands c, operations o
             WHERE c.tenant_id = g.tenant_id AND c.command_id = {attempt["command_id"]} AND c.rpc = {attempt["rpc"]}
@@ -206,12 +211,14 @@ def claim_next_step(*, careful: bool, took_effect: bool) -> str:
         may_be = lost_at("p.tenant_id", operation["operation_id"], operation["account_id"])
     elif careful:
         may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], 'p.unique_order_reference')}"
+    # Only what is sent must not follow an answer that the caller has had.
+    states = ", ".join(f"'{state}'" for state in (TAKEN_UP_STATES if took_effect else ("SENDING",)))
     parts = {
         "guard": _payment_guard(may_be, operation["account_id"], careful=careful or took_effect),
         "command": f"""
             SELECT c.command_id FROM guard g, commands c
             WHERE c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}
-              AND c.payment_id = g.payment_id AND c.state = 'SENDING'
+              AND c.payment_id = g.payment_id AND c.state IN ({states})
             FOR UPDATE OF c""",
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "

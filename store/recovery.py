@@ -11,7 +11,7 @@ from gateway.domain.storage import AuditRecord, Unresolved
 from store.hot import microseconds
 from store.records import audit_row
 from store.rows import operation_from
-from store.sends import held
+from store.sends import held, lost_to
 from store.tables import (
     EXPIRABLE_COMMAND,
     FAILING_OVER,
@@ -31,6 +31,7 @@ from store.values import clean
 AGE_S_MAX = 100 * 366 * 86_400
 
 Now = ColumnElement[int]
+_MAY_RESEND = f"NOT {held('operations.account_id')} AND NOT {lost_to('operations')}"
 _LIVE = sorted(state.value for state in LIVE_COMMAND_STATES)
 
 
@@ -41,12 +42,12 @@ def start_resend(
 
     The lease is asked for although the epoch stands: a holder that slept through it judged the operation's age long
     ago, and nobody else need have taken it since. By now the provider may have forgotten the key. And nothing is sent
-    at an account that waits for its reconciliation after a restore.
+    at an account that waits for its reconciliation after a restore, nor what a restore has lost elsewhere.
     """
     lease_until = now + microseconds(lease_s)
     statement = (
         update(operations)
-        .where(*_held(operation), operations.c.lease_until_us > now, text(f"NOT {held('operations.account_id')}"))
+        .where(*_held(operation), operations.c.lease_until_us > now, text(_MAY_RESEND))
         .values(lease_until_us=lease_until, next_attempt_us=lease_until, last_send_us=now + microseconds(send_window_s))
         .returning(operations)
     )

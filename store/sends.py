@@ -13,6 +13,9 @@ would cost it some 10 microseconds, empty or not. Where it finds one it is sent 
 CAUTION = "EXISTS (SELECT 1 FROM cautions)"
 """There is something to ask about."""
 
+TAKEN_UP_STATES = ("NOT_SENT", "SENDING", "UNKNOWN")
+"""Of a command whose step is taken up as sent: a restore may have taken it back to any of them, or a look since."""
+
 SKEW_US = 600_000_000
 """A payment that seems made this long after a restore was declared, or earlier, may be from before it."""
 
@@ -28,11 +31,29 @@ def held(account: str) -> str:
 def lost(tenant: str, operation: str, order: str) -> str:
     """The operation took effect, or its order was paid, and what this database knew of it was lost.
 
-    `order` is NULL where it was not declared unique.
+    `order` is NULL where it was not declared unique. What was taken up since is known again: its payment has the order.
     """
+    taken_up = (
+        "EXISTS (SELECT 1 FROM operations t WHERE t.tenant_id = l.tenant_id AND t.operation_id = l.operation_id "
+        "AND t.account_id = l.account_id)"
+    )
     return (
         f"(EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.operation_id = {operation}) OR "
-        f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.order_reference = {order}))"
+        f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.order_reference = {order} "
+        f"AND NOT {taken_up}))"
+    )
+
+
+def lost_to(operation: str) -> str:
+    """The row `operation` is lost at another account, or, of a create, anything of its payment or its order is."""
+    create = f"{operation}.kind = 'CREATE'"
+    order = (
+        f"(SELECT p.unique_order_reference FROM payments p WHERE {create} AND p.tenant_id = {operation}.tenant_id "
+        f"AND p.payment_id = {operation}.payment_id)"
+    )
+    return (
+        f"({lost(f'{operation}.tenant_id', f'{operation}.operation_id', order)} OR ({create} AND EXISTS (SELECT 1 "
+        f"FROM lost_operations l WHERE l.tenant_id = {operation}.tenant_id AND l.payment_id = {operation}.payment_id)))"
     )
 
 

@@ -13,7 +13,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
 from store.hot import SETTLED_OPERATION_COLUMNS
 from store.rows import DERIVED_COLUMNS
-from store.sends import held, lost, lost_at, unread, why_held
+from store.sends import TAKEN_UP_STATES, held, lost, lost_at, unread, why_held
 from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -32,6 +32,8 @@ UPDATE payments SET version = version + 1, updated_time_us = max(updated_time_us
   busy_command_id = coalesce(:exclusive, busy_command_id),
   reserved_capture_minor = reserved_capture_minor + :capture, reserved_refund_minor = reserved_refund_minor + :refund,
 """
+
+_ORDER_OF_CREATE = "CASE WHEN :kind = 'CREATE' THEN payments.unique_order_reference END"
 
 INSERT_PAYMENT = named_insert_where(
     tables.payments,
@@ -53,7 +55,9 @@ TOUCH_PAYMENT = (
 )
 TOUCH_PAYMENT_AGAIN = (
     f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id), "
-    f"route = coalesce(:route, route) {_GUARD} {_MAY_SEND} RETURNING version"
+    f"route = coalesce(:route, route) {_GUARD} {_MAY_SEND} AND NOT "
+    # It keeps its id wherever it is tried: what a restore has forgotten of it may be at any account.
+    f"{lost(':tenant_id', ':operation_id', _ORDER_OF_CREATE)} RETURNING version"
 )
 TOUCH_PAYMENT_MOVED = (
     # The object that the payment had is another account's now.
@@ -66,6 +70,10 @@ TOUCH_PAYMENT_TAKEN_UP = (
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND "
     f"{lost_at(':tenant_id', ':operation_id', ':account_id')} RETURNING version"
 )
+FIND_TAKEN_UP = f"""
+SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
+  AND state IN ({", ".join(f"'{state}'" for state in TAKEN_UP_STATES)})
+"""
 FIND_SENDING = """
 SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
   AND state = 'SENDING'

@@ -262,7 +262,7 @@ class Commands:
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
                 check_not_lost(planned)
-                if itinerary is not None and itinerary.chosen_by_rules:
+                if itinerary is not None and (reopen is not None or itinerary.chosen_by_rules):
                     await self._check_all_restored(planned)
                 check_room(planned)
                 self._check_deadline(patience.left_s())

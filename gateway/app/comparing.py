@@ -33,11 +33,15 @@ _POISON = frozenset({BreakType.AMOUNT, BreakType.CURRENCY, BreakType.DUPLICATE})
 """With one of these nothing of the provider's object is merged."""
 
 
+Known = tuple[str, str]
+"""An account, and an operation of ours there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One difference in words. `mends`: merging the provider's evidence removes it.
 
-    `lost` are operations of ours that the evidence names and this database does not know.
+    `lost` are operations of ours that the evidence names at its account and this database does not know there.
     """
 
     type: BreakType
@@ -48,11 +52,13 @@ class Difference:
 
 
 def differences(
-    payment: Payment, snapshot: Snapshot, known_operations: Collection[str], others: Facts | None = None
+    payment: Payment, snapshot: Snapshot, known_operations: Collection[Known], others: Facts | None = None
 ) -> tuple[Difference, ...]:
     """Every difference between `payment` and the object that `snapshot` shows, at most one of a type and remedy.
 
     `others` are the facts of the payment's other objects, where it has any. `known_operations` are the payment's own.
+
+    An operation is known where it is: one that was reopened at another account keeps its id.
     """
     found = list(_at_odds(payment, snapshot))
     if not found:
@@ -129,8 +135,14 @@ def missing_here(snapshot: Snapshot) -> Break:
     )
 
 
-def break_of(payment: Payment, provider_payment_id: str, difference: Difference) -> Break:
-    """A difference as it is kept."""
+def break_of(payment: Payment, provider_payment_id: str, difference: Difference, shows: Facts | None) -> Break:
+    """A difference as it is kept; `shows` are the facts of the object, where it was read.
+
+    An object beside the payment's own, by an operation that was lost, holds the order for itself: the payment may give
+    it up by what its own account shows.
+    """
+    apart = difference.type is BreakType.DUPLICATE and bool(difference.lost)
+    holds_order = apart and shows is not None and _may_hold_money(shows)
     return Break(
         type=difference.type,
         tenant_id=payment.tenant_id,
@@ -141,6 +153,7 @@ def break_of(payment: Payment, provider_payment_id: str, difference: Difference)
         order_reference=payment.terms.order_reference,
         operation_ids=difference.lost,
         mends=difference.mends,
+        holds_order=holds_order,
     )
 
 
@@ -192,7 +205,7 @@ def _at_odds(payment: Payment, snapshot: Snapshot) -> Iterator[Difference]:
             yield Difference(BreakType.CURRENCY, ours, str(error), False)
 
 
-def _objects(payment: Payment, snapshot: Snapshot, known_operations: Collection[str]) -> Iterator[Difference]:
+def _objects(payment: Payment, snapshot: Snapshot, known_operations: Collection[Known]) -> Iterator[Difference]:
     known = {view.key: view for view in payment.facts.objects}
     for view in snapshot.facts.objects:
         mine = known.get(view.key)
@@ -203,7 +216,9 @@ def _objects(payment: Payment, snapshot: Snapshot, known_operations: Collection[
             yield from _closures(mine, view)
         elif known or not may_be_ours:
             theirs = f"{view.provider_payment_id} carries its reference as well"
-            lost = tuple(each for each in operations_of(snapshot) if each not in known_operations)
+            lost = tuple(
+                each for each in operations_of(snapshot) if (snapshot.account_id, each) not in known_operations
+            )
             yield Difference(BreakType.DUPLICATE, f"object {payment.provider_payment_id}", theirs, False, lost)
         else:
             yield Difference(BreakType.STATE, standing(payment), f"object {view.provider_payment_id}", True)
@@ -215,13 +230,13 @@ def _closures(mine: ProviderObject, view: ProviderObject) -> Iterator[Difference
         yield Difference(BreakType.STATE, f"object {mine.closure}", f"object {view.closure}", further)
 
 
-def _movements(ours: Facts, theirs: Facts, known_operations: Collection[str]) -> Iterator[Difference]:
+def _movements(ours: Facts, theirs: Facts, known_operations: Collection[Known]) -> Iterator[Difference]:
     mine = {movement.key: movement for movement in ours.movements}
     shown_there = {movement.key: movement for movement in theirs.movements}
     for key in sorted(mine.keys() | shown_there.keys()):
         here, there = mine.get(key), shown_there.get(key)
         if here is None and there is not None:
-            lost = there.operation_id is not None and there.operation_id not in known_operations
+            lost = there.operation_id is not None and (there.account_id, there.operation_id) not in known_operations
             lost_ids = (there.operation_id,) if lost and there.operation_id else ()
             yield Difference(BreakType.MISSING_HERE, f"no {_named(there)}", _told(there), not lost, lost_ids)
         elif there is None and here is not None:

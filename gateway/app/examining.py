@@ -137,7 +137,7 @@ class Examination:
             reference = payment.provider_payment_id or ""
             return await self._found(job, aggregate, reference, [missing_there(payment)], examined)
         snapshot = lookup.snapshot
-        known = [operation.operation_id for operation in aggregate.operations]
+        known = {(operation.account_id, operation.operation_id) for operation in aggregate.operations}
         others = await self._others(account, aggregate, snapshot)
         found = differences(payment, snapshot, known, others)
         # Of two that belong to each other once, each side is summed where it is walked.
@@ -146,7 +146,7 @@ class Examination:
         sums = summed(*sides) if not apart else sides[1] if listed else sides[0]
         if not found:
             return Examined(key, sums, is_clean=True)
-        if not await self._keep(job, aggregate, snapshot.provider_payment_id, found):
+        if not await self._keep(job, aggregate, snapshot.provider_payment_id, found, snapshot.facts):
             return Examined(key, lost_lease=True)
         if job.dry_run:
             return Examined(key, sums)
@@ -216,9 +216,14 @@ class Examination:
         return examined
 
     async def _keep(
-        self, job: Reconciliation, aggregate: Aggregate, reference: str, found: Sequence[Difference]
+        self,
+        job: Reconciliation,
+        aggregate: Aggregate,
+        reference: str,
+        found: Sequence[Difference],
+        shows: Facts | None = None,
     ) -> bool:
-        return await self._note(job, [break_of(aggregate.payment, reference, each) for each in found])
+        return await self._note(job, [break_of(aggregate.payment, reference, each, shows) for each in found])
 
     async def _note(self, job: Reconciliation, breaks: Sequence[Break]) -> bool:
         for each in breaks:

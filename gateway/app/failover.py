@@ -32,6 +32,7 @@ from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson
 from gateway.app.telemetry import Telemetry
 from gateway.domain.commands import Command, CommandKind, Operation
+from gateway.domain.declines import is_soft
 from gateway.domain.errors import (
     Exhausted,
     InvalidRequest,
@@ -149,6 +150,9 @@ class Failover:
             return aggregate
         if (taken_up := await self._take_up(aggregate, command, declined)) is not None:
             return taken_up
+        if command.state is not CommandState.SENDING or not is_soft(declined.decline):
+            # Only a restore's doubt has held it: nothing had gone on, and nothing may go on now.
+            return await self._end(aggregate, declined, "nothing of it was lost")
         if self._is_too_late(payment.route):
             return await self._end(aggregate, declined, TIMED_OUT)
         if cancelled_at(payment.facts, declined.account_id):
@@ -194,9 +198,13 @@ class Failover:
             if account is None:
                 raise no_account(account_id)
             moved = _moved_on(route, account_id, now_us)
-            plan = plan_next_step(command, aggregate, account, steps[in_order[-1]], moved)
-        except (NotFound, Precondition, InvalidRequest) as refused:
-            _log.error("a lost step cannot be taken up", payment_id=payment.payment_id, why=str(refused))
+            plan = plan_lost_step(command, aggregate, account, steps[in_order[-1]], moved)
+        except NotFound as refused:
+            _log.error(
+                "a lost step cannot be taken up: configure its account again, or settle it UNDONE with `obol lost`",
+                payment_id=payment.payment_id,
+                why=str(refused),
+            )
             return aggregate
         plan = replace(plan, operation=replace(plan.operation, provider_payment_id=provider_payment_id))
         claimed = await self._engine.take_up(plan)
@@ -204,6 +212,10 @@ class Failover:
             await self._reading.catch_up(command.caller, payment.payment_id)
         elif claimed.outcome is ClaimOutcome.CLAIMED:
             _log.warning("lost step taken up", payment_id=payment.payment_id, account_id=account_id)
+        else:
+            after = await self._load(aggregate)
+            # Refused although nothing has changed: not again at once.
+            return after if after.payment.version != payment.version else aggregate
         return await self._load(aggregate)
 
     async def _waits_for_restore(self, payment: Payment) -> bool:
@@ -326,6 +338,36 @@ def plan_next_step(command: Command, base: Aggregate, account: Account, step: in
     assert plan.payment is not None
     moved = replace(plan.payment, provider_payment_id=None)
     return replace(plan, command=command, payment=moved, reopen=False, next_step=True)
+
+
+def plan_lost_step(command: Command, base: Aggregate, account: Account, step: int, route: Route) -> Plan:
+    """The step as the account would take it now; where it would not, with the request of the step before.
+
+    Nothing is sent of it either way: the provider has carried it out, and recovery or a person must be able to end it.
+    """
+    try:
+        return plan_next_step(command, base, account, step, route)
+    except (Precondition, InvalidRequest) as refused:
+        _log.warning("a lost step's account would not take it now", payment_id=command.payment_id, why=str(refused))
+    before = last_operation(command.command_id, base.operations)
+    operation = replace(
+        before,
+        operation_id=operation_id_of(wish_of(command), step),
+        step=step,
+        provider=account.provider,
+        account_id=account.account_id,
+        state=CommandState.SENDING,
+        recoveries=0,
+        provider_payment_id=None,
+        provider_result_id=None,
+        decline=None,
+        failure="",
+    )
+    moved = replace(
+        base.payment, provider=account.provider, account_id=account.account_id, route=route, provider_payment_id=None
+    )
+    version = base.payment.version
+    return Plan(command, operation, account, payment=moved, base=base, expected_version=version, next_step=True)
 
 
 def _moved_on(route: Route, account_id: str, now_us: int) -> Route:

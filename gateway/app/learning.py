@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gateway.app.clock import Clock, jitter, new_id
+from gateway.app.elsewhere import gone_elsewhere
+from gateway.app.leaving import may_be_doubted
 from gateway.app.replies import ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, settlement_of
@@ -85,7 +87,7 @@ class Learning:
                     return None
                 if held.operation.state is CommandState.SENDING and current.state is not CommandState.SENDING:
                     return aggregate  # our own settle, whose COMMIT answer was lost
-                lesson = self._lesson(held, verdict, source)
+                lesson = await self._with_doubt(aggregate, self._lesson(held, verdict, source))
                 # One that is held always has a settlement: its lease must end.
                 settlement = self.preview(aggregate, lesson)
                 settled = aggregate if settlement is None else await self._settle(aggregate, settlement)
@@ -115,6 +117,7 @@ class Learning:
         A lesson that teaches nothing writes no version: only its audit, and what became of its callback, together. None
         also where somebody else has taken the callback over meanwhile.
         """
+        lesson = await self._with_doubt(aggregate, lesson)
         settlement = self.preview(aggregate, lesson)
         if settlement is not None:
             settled = await self._settle(aggregate, settlement)
@@ -131,6 +134,19 @@ class Learning:
         """The transaction that `lesson` asks for, written nowhere; None where it teaches nothing."""
         lesson = self._without_secret(lesson)
         return settlement_of(aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings)
+
+    async def _with_doubt(self, aggregate: Aggregate, lesson: Lesson) -> Lesson:
+        """The lesson, and whether a restore leaves open that the create went on; asks only where that can matter.
+
+        What a first call is answered with is no news of the time that a restore lost: its claim was made after that.
+        """
+        payment = aggregate.payment
+        held = next((o for o in aggregate.operations if o.operation_id == lesson.operation_id), None)
+        if lesson.source is Source.API_REPLY and held is not None and held.state is CommandState.SENDING:
+            return lesson
+        if not may_be_doubted(payment, aggregate.commands, aggregate.operations):
+            return lesson
+        return replace(lesson, doubted=bool(await gone_elsewhere(self._store, payment)))
 
     async def _settle(self, aggregate: Aggregate, settlement: Settlement) -> Aggregate | None:
         if await self._store.settle(settlement) is not SettleOutcome.APPLIED:

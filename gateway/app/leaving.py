@@ -20,6 +20,7 @@ SYSTEM_KEY_PREFIX = "system:"
 """What the keys of commands in the gateway's own name begin with."""
 
 _FAILOVER_KEY_PREFIX = f"{SYSTEM_KEY_PREFIX}failover:"
+_DOUBTFUL = (CommandState.SENDING, CommandState.UNKNOWN, CommandState.NOT_SENT)
 _MONEY = frozenset({MovementStatus.PENDING, MovementStatus.SUCCEEDED})
 
 
@@ -78,6 +79,9 @@ def command_state(command: Command, own: Sequence[Operation], route: Route | Non
         return command.state
     unfinished = [each.state for each in standing if each.state is not CommandState.SUCCEEDED]
     state = unfinished[0] if unfinished else CommandState.SUCCEEDED
+    if state is CommandState.SENDING and command.state is CommandState.UNKNOWN:
+        # A step that was taken up after a restore: what the caller was told stands until recovery has looked.
+        state = CommandState.UNKNOWN
     late = any(each.state is CommandState.SUCCEEDED for each in own if each not in standing)
     return CommandState.SUCCEEDED if late and state in (CommandState.FAILED, CommandState.NOT_SENT) else state
 
@@ -90,8 +94,12 @@ def route_after(
     *,
     ends: str,
     now_us: int,
+    doubted: bool = False,
 ) -> Route | None:
-    """The payment's route by what was learned: a failover that begins, goes on, or ends where it was (`ends`: why)."""
+    """The payment's route by what was learned: a failover that begins, goes on, or ends where it was (`ends`: why).
+
+    `doubted`: a restore leaves open whether the payment has gone on from here, so that its decline here ends nothing.
+    """
     route = payment.route
     if route is None:
         return None
@@ -100,11 +108,10 @@ def route_after(
         return route
     last = last_operation(command.command_id, operations)
     if route.failing_over:
-        under_way = command.state is CommandState.SENDING and last.state is CommandState.FAILED
+        under_way = command.state in _DOUBTFUL and last.state is CommandState.FAILED
         return route if under_way and not ends else _stays(route)
-    if not _may_leave(payment, command, last, facts):
+    if not _may_leave(payment, command, last, facts, doubted=doubted):
         return route
-    assert last.decline is not None
     return route.declined_by(last.account_id, _words(last), now_us)
 
 
@@ -119,20 +126,40 @@ def open_at(facts: Facts, account_id: str) -> bool:
     return any(each.account_id == account_id and each.closure is Closure.OPEN for each in facts.objects)
 
 
-def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts) -> bool:
+def may_be_doubted(payment: Payment, commands: Iterable[Command], operations: Sequence[Operation]) -> bool:
+    """Whether a decline of the create could hide a later step that a restore lost: then somebody must look.
+
+    A restore takes its command back to SENDING, or to NOT_SENT; and a look at a provider that does not answer makes it
+    UNKNOWN.
+    """
     route = payment.route
+    if route is None or route.failing_over or FailoverOn.SOFT_DECLINE not in route.failover_on:
+        return False
+    command = next((each for each in commands if each.kind is CommandKind.CREATE), None)
+    if command is None or command.state not in _DOUBTFUL:
+        return False
+    last = last_operation(command.command_id, operations)
+    return route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
+
+
+def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts, *, doubted: bool) -> bool:
+    route = payment.route
+    if route is None or last.state is not CommandState.FAILED:
+        return False
+    is_here = last.account_id == payment.account_id and last.account_id not in route.left
+    has_next = route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
+    if not is_here or not has_next or _money_at(facts, last.account_id):
+        return False
+    if doubted:
+        # What went on in the time that a restore lost has gone on, whatever the decline looks like now and whatever its
+        # caller was told: it waits until that is known. Nothing is sent by this: see `Failover`.
+        return command.state in _DOUBTFUL
     return (
-        route is not None
         # Not after an answer that the caller has had: it may have acted on that.
-        and command.state is CommandState.SENDING
-        and last.state is CommandState.FAILED
+        command.state is CommandState.SENDING
         and is_soft(last.decline)
-        and last.account_id == payment.account_id
-        and last.account_id not in route.left
         # Without an object there is nothing whose cancellation could be confirmed.
         and (open_at(facts, last.account_id) or cancelled_at(facts, last.account_id))
-        and not _money_at(facts, last.account_id)
-        and route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
     )
 
 

@@ -28,7 +28,7 @@ from gateway.domain.storage import AuditRecord, Store
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 200
 OBJECTS_MAX = 8
-"""Objects of one lost payment that are read: a failover makes one at each account."""
+"""Objects of one lost payment that are read: a failover makes one at each account. Of more nobody can vouch here."""
 
 PROPOSE = f"{OPERATOR_ACTION}LOST_PROPOSE"
 APPROVE = f"{OPERATOR_ACTION}LOST_APPROVE"
@@ -156,7 +156,14 @@ class Losses:
         Raises Precondition(EVIDENCE_CONTRADICTS), Unavailable.
         """
         words, stands, read = [], False, 0
-        for account_id, provider_payment_id in lost.objects[:OBJECTS_MAX]:
+        if len(lost.objects) > OBJECTS_MAX:
+            raise Precondition(
+                Reason.EVIDENCE_CONTRADICTS,
+                f"{len(lost.objects)} objects carry its reference, and no more than {OBJECTS_MAX} can be read for a "
+                "word: whether something of it stands is not for one word to say; see the accounts' reconciliations",
+                details={"payment_id": lost.payment_id},
+            )
+        for account_id, provider_payment_id in lost.objects:
             account = self._accounts.get(account_id)
             if account is None:
                 words.append(f"{provider_payment_id}: account {account_id} is not configured")

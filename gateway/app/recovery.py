@@ -17,6 +17,7 @@ from enum import StrEnum
 import structlog
 
 from gateway.app.clock import SendWindow, jitter
+from gateway.app.elsewhere import LOST, PENDING, gone_elsewhere
 from gateway.app.engine import Engine
 from gateway.app.learning import Held, Learning
 from gateway.app.modes import Modes
@@ -30,6 +31,7 @@ from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.errors import ObolError, Sent, Unavailable
 from gateway.domain.movements import Closure, Facts, ProviderObject
 from gateway.domain.observations import Source
+from gateway.domain.payments import Payment
 from gateway.domain.providers import Absent, Account, Accounts, AdmissionRefused, Found, Snapshot, Unreadable
 from gateway.domain.states import RESERVING_STATES, CommandState
 from gateway.domain.storage import Aggregate, Store
@@ -40,7 +42,6 @@ Complete = Callable[[str, str], Awaitable[None]]
 FAILURE_LENGTH_MAX = 500
 TOLD_PATIENCE = 5
 OUT_OF_MEANS = "too old to resend, and a look cannot prove its absence: ask the provider how it ended"
-RESTORED = "a restore of the database waits for its reconciliation"
 
 _log = structlog.get_logger(__name__)
 
@@ -222,9 +223,10 @@ class Recovery:
         if operation.state not in RESERVING_STATES or operation.sent is Sent.YES:
             # One that the provider has answered to is somewhere: it shows late, or a person must look.
             return await self._wait(operation, "the provider shows no trace of it yet")
-        if await self._store.restore_pending(operation.account_id):
+        open_since_restore = await self._left_open(operation, case.aggregate.payment)
+        if open_since_restore:
             # What was sent before the restore, and when, is not in this database.
-            return await self._wait(operation, RESTORED)
+            return await self._held_open(case, open_since_restore)
         if self._may_resend(case):
             # Whether or not the look can miss: while the provider keeps the key, a second send is no second effect.
             return await self._resend(case)
@@ -238,6 +240,24 @@ class Recovery:
             )
             return await self._settle(case, verdict, Recovered.ABSENT)
         return await self._wait(operation, "absent, and the last send may still be in flight")
+
+    async def _left_open(self, operation: Operation, payment: Payment) -> str:
+        """What a restore leaves open of what is absent; empty where nothing.
+
+        A create may have gone on at any account, by whichever rules there were then. All else is bound to its own.
+        """
+        if operation.kind is not CommandKind.CREATE:
+            return PENDING if await self._store.restore_pending(operation.account_id) else ""
+        return await gone_elsewhere(self._store, payment, (each.account_id for each in self._accounts.all()))
+
+    async def _held_open(self, case: _Case, failure: str) -> Recovered:
+        """Wait for a reconciliation; or stay as it is, where one has found it elsewhere, and tell a person, once."""
+        operation = case.operation
+        if failure == LOST and operation.failure != LOST:
+            _log.error(
+                "operation went on elsewhere", operation_id=operation.operation_id, payment_id=operation.payment_id
+            )
+        return await self._wait(operation, failure)
 
     async def _out_of_means(self, case: _Case) -> Recovered:
         """Too old to resend, and no look can prove absence: it stays UNKNOWN, and a person is told, once."""
@@ -274,7 +294,7 @@ class Recovery:
                 case.operation, lease_s=self._settings.lease_s, send_window_s=self._settings.send_window_s
             )
             if operation is None:
-                return await self._not_resent(case.operation)
+                return await self._not_resent(case.operation, case.aggregate.payment)
             outcome = await self._engine.call(case.account, operation, admission, window)
         finally:
             admission.release()
@@ -284,11 +304,10 @@ class Recovery:
             replace(case, operation=operation), self._unresolved(operation, verdict), Recovered.RESENT
         )
 
-    async def _not_resent(self, operation: Operation) -> Recovered:
+    async def _not_resent(self, operation: Operation, payment: Payment) -> Recovered:
         """The lease is another's, or a restore was declared since the look: then it is given back, and looked at on."""
-        if await self._store.restore_pending(operation.account_id):
-            return await self._wait(operation, RESTORED)
-        return Recovered.LOST
+        open_since_restore = await self._left_open(operation, payment)
+        return await self._wait(operation, open_since_restore) if open_since_restore else Recovered.LOST
 
     def _unresolved(self, operation: Operation, verdict: Verdict) -> Verdict:
         """A verdict that may leave the operation live: one that was SENDING when its holder died is UNKNOWN now."""
@@ -327,7 +346,7 @@ class Recovery:
 
 def _told(operation: Operation) -> bool:
     """Whether what was seen last is for a person, who was told."""
-    return operation.failure == OUT_OF_MEANS or operation.failure.startswith(MISMATCH)
+    return operation.failure in (OUT_OF_MEANS, LOST) or operation.failure.startswith(MISMATCH)
 
 
 def _with_held(case: _Case) -> Aggregate | None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import structlog
 
 from gateway.app.clock import jitter, new_id
+from gateway.app.elsewhere import gone_elsewhere
 from gateway.app.learning import Learning
 from gateway.app.proposing import (
     APPROVE,
@@ -180,6 +181,7 @@ class Resolving:
         lookup = await self._look(proposal, operation, aggregate)
         try:
             if proposal.resolution is Resolution.NOT_EXECUTED:
+                await self._check_not_elsewhere(operation, aggregate)
                 return not_executed(operation, aggregate.payment, lookup)
             await self._check_holder(proposal, operation, aggregate)
             return executed(proposal, operation, aggregate.payment, lookup)
@@ -189,6 +191,14 @@ class Resolving:
                 f"{shown}: what the provider shows outranks a resolution, and recovery follows it",
                 details={"command_id": operation.command_id},
             ) from None
+
+    async def _check_not_elsewhere(self, operation: Operation, aggregate: Aggregate) -> None:
+        """What its own account shows is not all of a create that a restore took back. Raises Contradicted."""
+        if operation.kind is CommandKind.CREATE:
+            known = (each.account_id for each in self._accounts.all())
+            left_open = await gone_elsewhere(self._store, aggregate.payment, known)
+            if left_open:
+                raise Contradicted(left_open)
 
     async def _look(self, proposal: Proposal, operation: Operation, aggregate: Aggregate) -> Lookup | None:
         """The provider's object; None where nobody can ever read it here."""

@@ -52,7 +52,8 @@ class Lesson:
     `snapshot` is evidence to merge, already checked against the payment's terms. `operation_id`, `epoch` and `verdict`
     belong to an operation whose lease the teller holds. `contradiction` is said aloud in an observation of its own.
     `approval` is the second operator's, where the lesson is what two operators decided.
-    `ends_failover`: why a failover under way ends at the account that declined.
+    `ends_failover`: why a failover under way ends at the account that declined. `doubted`: a restore leaves open
+    whether the create went on at another account, so that its decline here does not end it.
     """
 
     source: Source
@@ -66,6 +67,7 @@ class Lesson:
     contradiction: str = ""
     approval: Approval | None = None
     ends_failover: str = ""
+    doubted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,15 @@ def settlement_of(
     facts = before.facts.merge(lesson.snapshot.facts) if lesson.snapshot else before.facts
     judged = [_judge(operation, facts, aggregate, lesson) for operation in aggregate.operations]
     operations = [each.after for each in judged]
-    route = route_after(before, facts, aggregate.commands, operations, ends=lesson.ends_failover, now_us=now_us)
+    route = route_after(
+        before,
+        facts,
+        aggregate.commands,
+        operations,
+        ends=lesson.ends_failover,
+        now_us=now_us,
+        doubted=lesson.doubted,
+    )
     commands = _commands_after(aggregate.commands, operations, route)
     latest = _latest_of(commands, operations) or before.latest_command
     after = _payment_after(before, facts, operations, route, latest, lesson, now_us)

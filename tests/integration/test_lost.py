@@ -9,7 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
+from gateway.app.losses import OBJECTS_MAX
 from obol.v1 import operations_pb2 as ops
+from tests.crash.rig import change
 from tests.databases import sqlite_url
 from tests.integration.house import House, State, refused
 from tests.integration.operators import Operator
@@ -179,3 +181,19 @@ async def test_what_was_not_lost_is_settled_by_nobody(file: Place) -> None:
         ):
             assert (await refused(ann.call("SettleLostPayment", **(word | wrong)))).reason == reason
         assert not (await ann.call("ListLostPayments", tenant_id="t2")).payments
+
+
+async def test_nobody_vouches_for_more_than_can_be_read(file: Place) -> None:
+    """Its reference is on more objects than a word reads: neither outcome is taken on the first few."""
+    async with after_a_loss(file) as (house, lost):
+        columns = "tenant_id, account_id, payment_id, reconciliation_id, order_reference, found_time_us"
+        for number in range(OBJECTS_MAX):
+            await change(
+                house.database_url,
+                f"INSERT INTO lost_operations (operation_id, provider_payment_id, {columns}) "
+                f"SELECT 'op_{number}', 'obj_{number}', {columns} FROM lost_operations LIMIT 1",
+            )
+        for outcome in (STANDS, UNDONE):
+            word = {"tenant_id": "t1", "payment_id": lost.payment_id, "outcome": outcome, "reason": "x"}
+            error = await refused(Operator(house, "ann").call("SettleLostPayment", **word))
+            assert error.reason == "EVIDENCE_CONTRADICTS"

@@ -57,11 +57,11 @@ def test_what_the_provider_has_told_since_is_always_mended_by_merging(
             before = books.snapshot()
         step(books)  # type: ignore[operator]  # a function of the books
     now, payment = books.snapshot(), knowing(desk, before)
-    found = differences(payment, now, [desk.create.operation_id])
+    found = differences(payment, now, {(desk.create.account_id, desk.create.operation_id)})
     assert all(each.mends for each in found)
     assert bool(found) == is_mergeable(found) == (payment.facts.merge(now.facts) != payment.facts)
     merged = replace(payment, facts=payment.facts.merge(now.facts))
-    assert differences(merged, now, [desk.create.operation_id]) == ()
+    assert differences(merged, now, {(desk.create.account_id, desk.create.operation_id)}) == ()
 
 
 @given(manual=st.booleans(), steps=st.lists(st.sampled_from(STEPS), min_size=1, max_size=8))
@@ -72,7 +72,7 @@ def test_what_we_know_more_is_never_merged_away(manual: bool, steps: list[object
     for step in steps:
         step(books)  # type: ignore[operator]  # a function of the books
     payment = knowing(desk, books.snapshot())
-    found = differences(payment, before, [desk.create.operation_id])
+    found = differences(payment, before, {(desk.create.account_id, desk.create.operation_id)})
     assert bool(found) == (before.facts != payment.facts)
     assert not any(each.mends for each in found)
     assert not is_mergeable(found)
@@ -88,7 +88,7 @@ def test_equal_books_do_not_differ() -> None:
 def test_a_payment_without_an_object_takes_the_one_that_is_its_own() -> None:
     """A lost answer: the object, its attempt and its money are merged."""
     desk, books = opened()
-    found = differences(desk.payment, books.snapshot(), [desk.create.operation_id])
+    found = differences(desk.payment, books.snapshot(), {(desk.create.account_id, desk.create.operation_id)})
     assert {(each.type, each.mends) for each in found} == {(B.STATE, True), (B.MISSING_HERE, True)}
     assert is_mergeable(found)
 
@@ -127,7 +127,7 @@ def test_a_poisoned_object_is_not_merged_for_a_lost_operation_either() -> None:
     payment = knowing(desk, books.snapshot())
     books.execute(replace(desk.create, operation_id="op_lost", kind=CommandKind.REFUND, amount_minor=40))
     wrong = replace(books.snapshot(), facts=_with_capture_of(books.snapshot().facts, 90))
-    found = differences(payment, wrong, [desk.create.operation_id])
+    found = differences(payment, wrong, {(desk.create.account_id, desk.create.operation_id)})
     assert {(each.type, each.lost) for each in found} == {(B.AMOUNT, ()), (B.MISSING_HERE, ("op_lost",))}
     assert not is_mergeable(found)
 
@@ -169,7 +169,7 @@ def test_a_refund_of_an_operation_that_nobody_here_claimed_is_merged_and_told() 
     payment = knowing(desk, books.snapshot())
     refund = replace(desk.create, operation_id="op_lost", kind=CommandKind.REFUND, amount_minor=40)
     books.execute(refund)
-    (found,) = differences(payment, books.snapshot(), [desk.create.operation_id])
+    (found,) = differences(payment, books.snapshot(), {(desk.create.account_id, desk.create.operation_id)})
     assert (found.type, found.mends, found.lost) == (B.MISSING_HERE, False, ("op_lost",))
     assert is_mergeable([found])
 

@@ -1,0 +1,154 @@
+"""A lost step of a create that was told as UNKNOWN since: its decline at the first account ends nothing."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app.callbacks import Delivery
+from gateway.domain.commands import CommandKind
+from gateway.domain.errors import Conflict, Precondition
+from gateway.domain.lost import LostOutcome
+from gateway.domain.providers import Found
+from gateway.domain.states import CommandState, PaymentState
+from gateway.domain.storage import Aggregate
+from tests.crash.rig import Interruption, outlive_leases, resolve
+from tests.failover.losing import Lost, forgotten
+from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, Scene, rule, wish
+from tests.store.acting import said_of
+from tests.store.looking import rows
+
+UNIQUE: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
+ORDERED = wish("card_declined_at_main", **UNIQUE)
+AGAIN = wish(key="key-2", **UNIQUE)
+NEWS = ("recovery", "sync", "callback", "reconciliation")
+
+
+async def sent_to_main(scene: Scene, method: str = "card_declined_at_main") -> None:
+    """The process dies while the first account declines."""
+    runtime = scene.runtime(rule(), interruption=Interruption("send.after", crash=True))
+    with pytest.raises(BaseException):  # noqa: B017, PT011 the process dies
+        await runtime.commands.create(CALLER, replace(ORDERED, payment_method=method), 5)
+
+
+async def goes_on(scene: Scene) -> None:
+    """Another process brings it to the next account."""
+    runtime = scene.runtime(rule())
+    await outlive_leases(scene.url)
+    await resolve(runtime)
+    await scene.make_due()
+    await runtime.commands.failover.run_once()
+    assert scene.effects() == [(OTHER, "capture")]
+
+
+async def told_unknown(lost: Lost) -> None:
+    """Recovery's first look meets a provider that is down."""
+    await lost.scene.fail_next(("http_500_before", "lookup"))
+    assert command_of(await lost.recover()) is CommandState.UNKNOWN
+
+
+async def hear(lost: Lost, by: str) -> None:
+    """The decline at the first account comes to be known."""
+    if by == "recovery":
+        await lost.recover()
+    elif by == "sync":
+        await lost.runtime.commands.sync(CALLER, lost.payment_id, 5)
+    elif by == "reconciliation":
+        await lost.look_at(MAIN)
+    else:
+        main = lost.scene.accounts.get(MAIN)
+        assert main is not None
+        found = await main.adapter.lookup(lost.payment_id, timeout_s=5)
+        assert isinstance(found, Found)
+        object_id = found.snapshot.provider_payment_id
+        body = (
+            '{"id": "sevt_1", "object": "event", "type": "payment.cancelled", "created": 1, "livemode": false, '
+            f'"account": "acct_main", "data": {{"object": {{"id": "{object_id}", "object": "payment", "metadata": '
+            f'{{"obol_payment": "{lost.payment_id}", "obol_tenant": "{CALLER.tenant_id}"}}}}}}}}'
+        ).encode()
+        delivery = Delivery("sandbox", MAIN, "sevt_1", "payment.cancelled", body, {}, 0)
+        await lost.runtime.callbacks.deliver(CALLER, delivery)
+        await lost.runtime.applier.run_once()
+
+
+def command_of(aggregate: Aggregate) -> CommandState:
+    """Where the create stands."""
+    (create,) = [each for each in aggregate.commands if each.kind is CommandKind.CREATE]
+    return create.state
+
+
+async def is_paid_once(lost: Lost) -> None:
+    """Nobody was told a failure, its order is not free, and nothing was sent."""
+    aggregate = await lost.scene.aggregate(lost.payment_id)
+    assert command_of(aggregate) in (CommandState.UNKNOWN, CommandState.SUCCEEDED)
+    assert aggregate.payment.state in (PaymentState.UNKNOWN, PaymentState.CREATED, PaymentState.CAPTURED)
+    told = "SELECT command_state FROM observations WHERE kind = 'COMMAND_CONCLUDED' AND command_kind = 'CREATE'"
+    assert set(await rows(lost.scene.url, told)) <= {("SUCCEEDED",)}
+    with pytest.raises((Conflict, Precondition)):
+        await lost.runtime.commands.create(CALLER, AGAIN, 5)
+    assert lost.scene.effects() == [(OTHER, "capture")]
+
+
+@pytest.mark.parametrize("by", NEWS)
+async def test_a_decline_that_comes_before_the_other_accounts_were_looked_at(tmp_path: Path, by: str) -> None:
+    """It waits for them, whoever brings it, and ends where the money is."""
+    async with forgotten(tmp_path, "sqlite", sent_to_main, goes_on) as lost:
+        await told_unknown(lost)
+        if by != "reconciliation":
+            await lost.look_at(MAIN)
+        await hear(lost, by)
+        await lost.go_on()
+        await lost.look_at(OTHER, THIRD, MAIN)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, aggregate.payment.account_id) == (PaymentState.CAPTURED, OTHER)
+        await is_paid_once(lost)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+async def test_a_decline_that_comes_after_the_lost_step_was_found(tmp_path: Path, engine: str) -> None:
+    """The step is taken up although its caller was told UNKNOWN, which the provider's answer ends."""
+    async with forgotten(tmp_path, engine, sent_to_main, goes_on) as lost:
+        await told_unknown(lost)
+        await lost.look_at(OTHER, THIRD)
+        assert command_of(await lost.scene.aggregate(lost.payment_id)) is CommandState.UNKNOWN
+        await lost.look_at(MAIN)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.CAPTURED, CommandState.SUCCEEDED)
+        await is_paid_once(lost)
+        assert (await lost.runtime.commands.create(CALLER, ORDERED, 5)).replayed
+
+
+async def test_a_lost_step_that_was_undone_ends_with_the_decline(tmp_path: Path) -> None:
+    """Two operators say so: the create fails as it did at its first account, and its order is free."""
+    async with forgotten(tmp_path, "sqlite", sent_to_main, goes_on) as lost:
+        await told_unknown(lost)
+        await lost.look_at(*ORDER)
+        found = await lost.scene.store.get_lost(CALLER.tenant_id, lost.payment_id)
+        assert found is not None
+        assert found.order_reference == "order-1", "it holds its order for itself"
+        assert await said_of(lost.scene.store, found, LostOutcome.UNDONE)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.CANCELLED, CommandState.FAILED)
+        assert lost.scene.effects() == [(OTHER, "capture")]
+
+
+@pytest.mark.parametrize(
+    ("method", "told"), [("card_declined_at_main", True), ("card_fraud_at_main", True), ("card_fraud_at_main", False)]
+)
+async def test_where_nothing_was_lost_the_decline_ends_it(tmp_path: Path, method: str, told: bool) -> None:
+    """It waits until that is known, then fails as it did at its account, and goes nowhere else."""
+
+    async def nothing(_: Scene) -> None:
+        pass
+
+    async with forgotten(tmp_path, "sqlite", partial(sent_to_main, method=method), nothing) as lost:
+        if told:
+            await told_unknown(lost)
+        await lost.look_at(MAIN, THIRD)
+        assert command_of(await lost.go_on()) is not CommandState.FAILED
+        await lost.look_at(OTHER)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.FAILED, CommandState.FAILED)
+        assert set(await lost.scene.objects()) == {MAIN}
