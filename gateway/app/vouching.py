@@ -48,6 +48,7 @@ def executed(proposal: Proposal, operation: Operation, payment: Payment, lookup:
     names_object = operation.kind in ENTRY_KINDS
     if names_object and known_id and proposal.provider_result_id != known_id:
         raise Contradicted(f"the payment is {known_id} at the provider, not {proposal.provider_result_id}")
+    _known_result(payment.facts, proposal.provider_result_id, operation)
     match lookup:
         case Found(snapshot=snapshot):
             lie = mismatch(operation, payment.terms, snapshot)
@@ -99,14 +100,24 @@ def _attributed(facts: Facts, proposal: Proposal, operation: Operation, payment:
     return facts  # an object, or its closure, carries no operation
 
 
+def _known_result(facts: Facts, result_id: str, operation: Operation) -> Movement | None:
+    """The movement that is named as the operation's result, where `facts` have it. Raises Contradicted if it is not."""
+    key = (operation.account_id, RESULT_KINDS.get(operation.kind), result_id)
+    result = next((m for m in facts.movements if m.key == key), None)
+    if result is None:
+        return None
+    named = f"{result.kind.lower()} {result_id}"
+    if result.operation_id not in (None, operation.operation_id):
+        raise Contradicted(f"{named} belongs to {result.operation_id}")
+    if result.amount_minor != operation.amount_minor:
+        raise Contradicted(f"{named} is of {result.amount_minor}, not {operation.amount_minor}")
+    return result
+
+
 def _with_result(facts: Facts, kind: MovementKind, result_id: str, operation: Operation) -> tuple[Movement, ...]:
-    result = next((m for m in facts.movements if m.kind is kind and m.provider_movement_id == result_id), None)
+    result = _known_result(facts, result_id, operation)
     if result is None:
         raise Contradicted(f"the provider's object has no {kind.lower()} {result_id}")
-    if result.operation_id not in (None, operation.operation_id):
-        raise Contradicted(f"{kind.lower()} {result_id} belongs to {result.operation_id}")
-    if result.amount_minor != operation.amount_minor:
-        raise Contradicted(f"{kind.lower()} {result_id} is of {result.amount_minor}, not {operation.amount_minor}")
     own = replace(result, operation_id=operation.operation_id)
     return tuple(own if m is result else m for m in facts.movements)
 
@@ -160,8 +171,12 @@ def _made(kind: MovementKind, movement_id: str, operation: Operation, payment: P
     made = _movement(kind, movement_id, operation)
     if operation.kind is not CommandKind.ADJUST:
         return made
-    # It stands in the place of what was held: without saying so, both would count.
-    standing = payment.facts.standing()
+    # It stands in the place of what was held: without saying so, both would count. It may be known already, and is
+    # never what it replaced.
+    known = next((m for m in payment.facts.movements if m.key == made.key), None)
+    if known is not None and known.parent_id:
+        return replace(made, parent_id=known.parent_id)
+    standing = [m for m in payment.facts.standing() if m.key != made.key]
     held = [m for m in standing if m.kind is kind and m.status is MovementStatus.SUCCEEDED]
     if not held:
         raise Contradicted("nothing is held that could have been adjusted")
