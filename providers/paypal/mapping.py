@@ -150,6 +150,7 @@ class _Reading:
         self._payments = {
             name: list(listed(payments, name)) if payments else [] for name in ("authorizations", "captures", "refunds")
         }
+        self._payments["authorizations"] = _as_made(self._payments["authorizations"])
 
     def snapshot(self, dispute: DisputeReading | None) -> Snapshot:
         movements = tuple(self._movements())
@@ -301,6 +302,14 @@ class _Reading:
 def listed(fields: Fields, name: str) -> Iterator[Fields]:
     """A list of objects; none where the field is missing or null, as PayPal leaves out what is empty."""
     return fields.objects(name) if fields.raw.get(name) is not None else iter(())
+
+
+def _as_made(authorizations: list[Fields]) -> list[Fields]:
+    """The first made first: PayPal documents no order of the list. As listed where a time is missing."""
+    timed = [(time_us(each, "create_time"), each) for each in authorizations]
+    if any(made_us is None for made_us, _ in timed):
+        return authorizations
+    return [each for _, each in sorted(timed, key=lambda pair: pair[0] or 0)]
 
 
 def _required(fields: Fields, name: str) -> Fields:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.domain.movements import Closure, MovementKind, MovementStatus
+from gateway.domain.movements import Closure, Facts, MovementKind, MovementStatus
 from gateway.domain.payments import CaptureMethod
 from gateway.domain.providers import Ambiguous, Declined
 from gateway.domain.states import PaymentState
@@ -63,6 +63,45 @@ def test_one_authorization_counts_whatever_paypal_calls_the_former(former: str) 
     assert (after.state, after.sums.authorized_minor, after.capturable_minor) == (PaymentState.AUTHORIZED, 1_150, 1_150)
     assert "/NEWER/" in requests.capture(LATER, after, 1_150, True).path
     assert "/NEWER/" in requests.cancel(LATER, after, "").path
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("former", ["CREATED", "VOIDED"])
+def test_authorizations_follow_each_other_by_their_times_in_whatever_order_they_are_listed(
+    former: str, newest_first: bool
+) -> None:
+    """PayPal documents no order of the list: the first made is the create's, and the last made is what is held."""
+    listed = [part(HOLD, former), part("NEWER", "CREATED", "11.50", create_time="2026-03-05T10:00:00Z")]
+    seen = mapping().snapshot(order(intent="AUTHORIZE", authorizations=listed[::-1] if newest_first else listed))
+    told = {m.provider_movement_id: (m.operation_id, m.parent_id, m.status) for m in seen.facts.movements}
+    assert told == {
+        HOLD: ("op_1", None, MovementStatus.RELEASED),
+        "NEWER": (None, HOLD, MovementStatus.SUCCEEDED),
+    }
+    assert seen.facts.objects[0].closure is Closure.OPEN
+    done = read_answer(received(201, listed[1]), RAISING, mapping())
+    assert isinstance(done, Done)
+    assert done.movement is not None
+    after = payment(replace(seen, facts=seen.facts.merge(Facts((done.movement,)))), **MANUAL)
+    assert (after.state, after.capturable_minor) == (PaymentState.AUTHORIZED, 1_150)
+    assert "/NEWER/" in requests.capture(LATER, after, 1_150, True).path
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_the_last_made_authorization_says_whether_an_order_is_closed(newest_first: bool) -> None:
+    """One that was voided when another took its place says nothing, wherever it stands in the list."""
+    listed = [part(HOLD, "CREATED"), part("NEWER", "VOIDED", "11.50", create_time="2026-03-05T10:00:00Z")]
+    seen = mapping().snapshot(order(intent="AUTHORIZE", authorizations=listed[::-1] if newest_first else listed))
+    assert seen.facts.objects[0].closure is Closure.CANCELLED
+
+
+def test_an_authorization_without_a_time_keeps_its_place_in_the_list() -> None:
+    """PayPal leaves times out of short representations: where one is missing, the list's order is all that is told."""
+    untimed = {name: value for name, value in part(HOLD, "VOIDED").items() if name != "create_time"}
+    later = part("NEWER", "CREATED", "11.50", create_time="2026-03-05T10:00:00Z")
+    for listed in ([untimed, later], [part(HOLD, "VOIDED"), {**later, "create_time": None}]):
+        seen = mapping().snapshot(order(intent="AUTHORIZE", authorizations=listed))
+        assert {m.provider_movement_id: m.parent_id for m in seen.facts.movements} == {HOLD: None, "NEWER": HOLD}
 
 
 @pytest.mark.parametrize("status", ["DENIED", "PENDING"])
