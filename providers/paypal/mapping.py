@@ -165,7 +165,7 @@ class _Reading:
         return Snapshot(
             self._mapping.account_id,
             self._id,
-            minor_of(self._amount),
+            self._asked_minor(movements),
             currency_of(self._amount),
             facts,
             payment_id=self._told.payment_id,
@@ -210,6 +210,17 @@ class _Reading:
         for each in holds:
             over = each.status is _S.SUCCEEDED and (final or each.provider_movement_id != former)
             yield replace(each, status=_S.RELEASED) if over else each
+
+    def _asked_minor(self, movements: tuple[Movement, ...]) -> int:
+        """What the order was made for. PayPal does not say whether a re-authorization raises its amount.
+
+        One that equals what is held in the first authorization's place is told less what was added; any other stays.
+        """
+        amount_minor, currency = minor_of(self._amount), currency_of(self._amount)
+        holds = [m for m in movements if m.kind is MovementKind.AUTHORIZATION and m.status not in NEVER_HELD]
+        if len(holds) < 2 or (holds[-1].amount_minor, holds[-1].currency) != (amount_minor, currency):
+            return amount_minor
+        return holds[0].amount_minor if holds[0].currency == currency else amount_minor
 
     def _movement(
         self, kind: MovementKind, table: Mapping[str, MovementStatus], fields: Fields, operation_id: str | None

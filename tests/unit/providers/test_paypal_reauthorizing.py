@@ -104,6 +104,30 @@ def test_an_authorization_without_a_time_keeps_its_place_in_the_list() -> None:
         assert {m.provider_movement_id: m.parent_id for m in seen.facts.movements} == {HOLD: None, "NEWER": HOLD}
 
 
+def amount_of(unit_amount: str, *authorizations: dict[str, object]) -> int:
+    """What a snapshot tells as the order's own amount, in cents."""
+    shown = order(intent="AUTHORIZE", authorizations=list(authorizations))
+    shown["purchase_units"][0]["amount"] = dollars(unit_amount)
+    return mapping().snapshot(shown).amount_minor
+
+
+def test_an_order_that_tells_the_reauthorized_total_is_no_mismatch() -> None:
+    """Whether PayPal raises the order's own amount it does not say: then what was asked for is the first hold's."""
+    former = part(HOLD, "VOIDED")
+    assert amount_of("10.00", former, NEWER) == amount_of("11.50", former, NEWER) == 1_000
+
+
+def test_any_other_amount_of_an_order_stays_what_it_is() -> None:
+    """Not that of what is held; one hold alone; a re-authorization that was never given; one in another currency."""
+    former = part(HOLD, "VOIDED")
+    assert amount_of("12.00", former, NEWER) == 1_200
+    assert amount_of("11.50", NEWER) == 1_150
+    for status in ("DENIED", "PENDING"):
+        assert amount_of("11.50", part(HOLD, "CREATED"), part("NEWER", status, "11.50")) == 1_150
+    foreign = part(HOLD, "VOIDED", amount={"currency_code": "EUR", "value": "10.00"})
+    assert amount_of("11.50", foreign, NEWER) == 1_150
+
+
 @pytest.mark.parametrize("status", ["DENIED", "PENDING"])
 def test_one_that_was_not_given_takes_nobodys_place(status: str) -> None:
     """What is held is held still, and is what a capture is of."""
