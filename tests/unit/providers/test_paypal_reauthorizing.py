@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.app.verdicts import classify
+from gateway.domain.commands import CommandKind, Operation
+from gateway.domain.errors import Sent
 from gateway.domain.movements import Closure, Facts, MovementKind, MovementStatus
 from gateway.domain.payments import CaptureMethod
 from gateway.domain.providers import Ambiguous, Declined
-from gateway.domain.states import PaymentState
+from gateway.domain.states import CommandState, PaymentState
 from providers.paypal import requests
 from providers.paypal.answers import Done, read_answer
 from tests.unit.providers.paypal_objects import (
+    ACCOUNT,
     HOLD,
     REFERENCE,
     dollars,
@@ -27,6 +31,29 @@ HELD = payment(mapping().snapshot(order(intent="AUTHORIZE", authorizations=[part
 LATER = replace(REFERENCE, operation_id="op_2", command_id="cmd_2", idempotency_key="key-2")
 RAISING = requests.adjust(LATER, HELD, 1_150)
 NEWER = part("NEWER", "CREATED", "11.50")
+
+
+def adjusting(sent: Sent) -> Operation:
+    """The re-authorization's operation, while it is under way."""
+    return Operation(
+        operation_id=LATER.operation_id,
+        tenant_id="t1",
+        command_id=LATER.command_id,
+        step=1,
+        payment_id=LATER.payment_id,
+        kind=CommandKind.ADJUST,
+        provider="paypal",
+        account_id=ACCOUNT,
+        amount_minor=1_150,
+        currency="USD",
+        prepared=RAISING,
+        state=CommandState.SENDING,
+        sent=sent,
+        epoch=0,
+        claimed_time_us=0,
+        lease_until_us=None,
+        next_attempt_us=None,
+    )
 
 
 def test_the_answer_is_an_authorization_of_ours_in_the_former_ones_place() -> None:
@@ -47,11 +74,16 @@ def test_an_answer_about_something_else_is_unknown(told: dict[str, object]) -> N
     assert outcome.contradicts
 
 
-def test_a_refusal_is_definite() -> None:
-    """One that came of a re-authorization already is not re-authorized again."""
-    refusal = error("UNPROCESSABLE_ENTITY", "REAUTHORIZATION_NOT_SUPPORTED")
-    outcome = read_answer(received(422, refusal), RAISING, mapping())
+@pytest.mark.parametrize("issue", ["REAUTHORIZATION_NOT_SUPPORTED", "AUTHORIZATION_VOIDED", "TRANSACTION_REFUSED"])
+def test_a_refusal_is_definite_of_the_first_send_alone(issue: str) -> None:
+    """A hold is re-authorized once: a second send may be refused because the first took effect, its answer lost."""
+    outcome = read_answer(received(422, error("UNPROCESSABLE_ENTITY", issue)), RAISING, mapping())
     assert isinstance(outcome, Declined)
+    terms = HELD.terms
+    first = classify(adjusting(Sent.NO), terms, outcome, resend=False)
+    assert (first.state, first.decline) == (CommandState.FAILED, outcome.decline)
+    again = classify(adjusting(Sent.MAYBE), terms, outcome, resend=True)
+    assert (again.state, again.decline) == (CommandState.UNKNOWN, None)
 
 
 @pytest.mark.parametrize("former", ["CREATED", "VOIDED", "CAPTURED"])
