@@ -210,6 +210,17 @@ def test_a_word_cannot_give_a_known_movement_away(kind: CommandKind, wrong: str)
     executed(proposal(operation, "mov_1"), operation, replace(known, facts=desk.payment.facts.merge(elsewhere)), None)
 
 
+def test_a_word_of_an_attempt_cannot_give_a_known_movement_away() -> None:
+    """The money that operators name as a confirm's is known to be another command's."""
+    desk, books = begun(outcome=AttemptStatus.FAILED)
+    confirm = lost(desk, C.CONFIRM)
+    seen = Movement(desk.payment.account_id, K.CAPTURE, "cap_1", 100, "USD", S.SUCCEEDED, operation_id="op_other")
+    known = replace(desk.payment, facts=desk.payment.facts.merge(Facts((seen,))))
+    with pytest.raises(Contradicted, match="belongs to op_other"):
+        executed(proposal(confirm, books.object_id, "cap_1"), confirm, known, None)
+    executed(proposal(confirm, books.object_id, "cap_2"), confirm, known, None)
+
+
 def test_a_create_is_not_held_for_never_executed_while_its_object_is_there() -> None:
     """An object is its own trace, whatever it shows; without one there is nothing against it."""
     desk = Desk()
