@@ -20,7 +20,7 @@ from gateway.app.settings import EngineSettings
 from gateway.app.settling import view_of
 from gateway.app.telemetry import Telemetry
 from gateway.app.verdicts import Verdict, classify
-from gateway.domain.commands import Command, CommandKind, Operation
+from gateway.domain.commands import EXCLUSIVE_KINDS, Command, CommandKind, Operation
 from gateway.domain.errors import Exhausted, ObolError, Reason, Sent, Unavailable
 from gateway.domain.observations import Source
 from gateway.domain.payments import LatestCommand, Payment, Refund
@@ -263,7 +263,7 @@ def held_after(plan: Plan, claimed: Claimed) -> Held:
     payment = replace(
         payment,
         version=claimed.version,
-        busy_command_id=command.command_id if plan.expected_version is not None else payment.busy_command_id,
+        busy_command_id=command.command_id if command.kind in EXCLUSIVE_KINDS else payment.busy_command_id,
         latest_command=LatestCommand(command.command_id, command.kind, command.state),
     )
     refunds = (*base.refunds, plan.refund) if plan.refund else base.refunds

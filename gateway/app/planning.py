@@ -11,7 +11,7 @@ from gateway.app.requests import CancelPayment, CapturePayment, ConfirmPayment, 
 from gateway.domain.commands import Command, Operation, PreparedRequest
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import InvalidRequest, ObolError, Precondition, Reason, Sent
-from gateway.domain.movements import Facts, Origin
+from gateway.domain.movements import Facts, MovementKind, Origin
 from gateway.domain.payments import LatestCommand, Payment, PaymentTerms, Refund
 from gateway.domain.providers import (
     Account,
@@ -134,7 +134,7 @@ def plan_capture(wish: Wish, request: CapturePayment, base: Aggregate, account: 
         reserved_minor=amount_minor,
         final_capture=request.final,
     )
-    return _on(base, wish, identity, account, operation, exclusive=True)
+    return _on(base, wish, identity, account, operation, as_read=True)
 
 
 def plan_cancel(wish: Wish, request: CancelPayment, base: Aggregate, account: Account, identity: Identity) -> Plan:
@@ -205,7 +205,9 @@ def plan_refund(wish: Wish, request: RefundPayment, base: Aggregate, account: Ac
         updated_time_us=wish.now_us,
         command_id=identity.command_id,
     )
-    return _on(base, wish, identity, account, operation, exclusive=False, refund=refund)
+    # One of several captures may have been chosen, by what was read: two that read the same would choose the same.
+    captures = [m for m in payment.facts.movements if m.kind is MovementKind.CAPTURE]
+    return _on(base, wish, identity, account, operation, as_read=len(captures) > 1, refund=refund)
 
 
 def exclusive(
@@ -214,7 +216,7 @@ def exclusive(
     """A command that keeps others off the payment, of `amount_minor`, and reserves nothing."""
     currency = base.payment.terms.currency
     operation = _operation(wish, identity, account, prepared, amount_minor, currency, base.payment)
-    return _on(base, wish, identity, account, operation, exclusive=True)
+    return _on(base, wish, identity, account, operation, as_read=True)
 
 
 def _takes_payments(adapter: ProviderAdapter) -> TypeGuard[TakesPayments]:
@@ -379,7 +381,7 @@ def _on(
     account: Account,
     operation: Operation,
     *,
-    exclusive: bool,
+    as_read: bool,
     refund: Refund | None = None,
 ) -> Plan:
     return Plan(
@@ -387,8 +389,8 @@ def _on(
         operation=operation,
         account=account,
         base=base,
-        # Refunds run side by side: only the amount guards them. The rest depend on the state that was read.
-        expected_version=base.payment.version if exclusive else None,
+        # Refunds of one capture run side by side: only the amount guards them. The rest depend on what was read.
+        expected_version=base.payment.version if as_read else None,
         refund=refund,
         reopen=identity.reopen,
     )

@@ -48,6 +48,9 @@ def executed(proposal: Proposal, operation: Operation, payment: Payment, lookup:
     names_object = operation.kind in ENTRY_KINDS
     if names_object and known_id and proposal.provider_result_id != known_id:
         raise Contradicted(f"the payment is {known_id} at the provider, not {proposal.provider_result_id}")
+    kind = RESULT_KINDS.get(operation.kind)
+    if kind is not None:
+        _known(payment.facts, _movement(kind, proposal.provider_result_id, operation))
     match lookup:
         case Found(snapshot=snapshot):
             lie = mismatch(operation, payment.terms, snapshot)
@@ -99,14 +102,23 @@ def _attributed(facts: Facts, proposal: Proposal, operation: Operation, payment:
     return facts  # an object, or its closure, carries no operation
 
 
+def _known(facts: Facts, told: Movement) -> Movement | None:
+    """What `facts` have of a movement that is told. Raises Contradicted where it is another's, or of another amount."""
+    known = next((m for m in facts.movements if m.key == told.key), None)
+    if known is None:
+        return None
+    named = f"{known.kind.lower()} {known.provider_movement_id}"
+    if known.operation_id not in (None, told.operation_id):
+        raise Contradicted(f"{named} belongs to {known.operation_id}")
+    if known.amount_minor != told.amount_minor:
+        raise Contradicted(f"{named} is of {known.amount_minor}, not {told.amount_minor}")
+    return known
+
+
 def _with_result(facts: Facts, kind: MovementKind, result_id: str, operation: Operation) -> tuple[Movement, ...]:
-    result = next((m for m in facts.movements if m.kind is kind and m.provider_movement_id == result_id), None)
+    result = _known(facts, _movement(kind, result_id, operation))
     if result is None:
         raise Contradicted(f"the provider's object has no {kind.lower()} {result_id}")
-    if result.operation_id not in (None, operation.operation_id):
-        raise Contradicted(f"{kind.lower()} {result_id} belongs to {result.operation_id}")
-    if result.amount_minor != operation.amount_minor:
-        raise Contradicted(f"{kind.lower()} {result_id} is of {result.amount_minor}, not {operation.amount_minor}")
     own = replace(result, operation_id=operation.operation_id)
     return tuple(own if m is result else m for m in facts.movements)
 
@@ -160,8 +172,12 @@ def _made(kind: MovementKind, movement_id: str, operation: Operation, payment: P
     made = _movement(kind, movement_id, operation)
     if operation.kind is not CommandKind.ADJUST:
         return made
-    # It stands in the place of what was held: without saying so, both would count.
-    standing = payment.facts.standing()
+    # It stands in the place of what was held: without saying so, both would count. It may be known already, and is
+    # never what it replaced.
+    known = _known(payment.facts, made)
+    if known is not None and known.parent_id:
+        return replace(made, parent_id=known.parent_id)
+    standing = [m for m in payment.facts.standing() if m.key != made.key]
     held = [m for m in standing if m.kind is kind and m.status is MovementStatus.SUCCEEDED]
     if not held:
         raise Contradicted("nothing is held that could have been adjusted")
@@ -187,6 +203,7 @@ def _entry_facts(proposal: Proposal, operation: Operation, payment: Payment, obj
     automatic = payment.terms.capture_method is CaptureMethod.AUTOMATIC
     kind = MovementKind.CAPTURE if automatic else MovementKind.AUTHORIZATION
     movement = replace(_movement(kind, proposal.provider_movement_id, operation), operation_id=attempt.operation_id)
+    _known(payment.facts, movement)
     return Facts((movement,), (attempt,), objects)
 
 

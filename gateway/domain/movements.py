@@ -10,7 +10,7 @@ Three kinds of fact, each with a key and a rank that only rises:
 permutation and repetition of the same events ends in the same facts. A provider's `created` time decides nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -99,7 +99,8 @@ class Movement:
     `operation_id` is ours, read from the provider's metadata or answer; None means that we did not cause it.
     `final` is meant for captures: the remainder of the authorization was closed by it. Times are unix microseconds.
     `parent_id` is the provider's id of the movement that this one comes from, where it says so: of a refund its
-    capture, of an authorization the one in whose place it stands, with its own total (an adjustment).
+    capture, of an authorization the one in whose place it stands, with its own total (an adjustment). No authorization
+    is its own parent: a view that says so, one that was stored before this was held included, says nothing of it.
     """
 
     account_id: str
@@ -118,6 +119,8 @@ class Movement:
             raise FactError(f"{self.status} is not a status of {self.kind}")
         if type(self.amount_minor) is not int or self.amount_minor < 0:
             raise FactError(f"amount_minor of a movement must be a non-negative integer, not {self.amount_minor!r}")
+        if self.kind is MovementKind.AUTHORIZATION and self.parent_id == self.provider_movement_id:
+            object.__setattr__(self, "parent_id", None)
 
     @property
     def key(self) -> tuple[str, MovementKind, str]:
@@ -234,20 +237,36 @@ class Facts:
     def standing(self) -> tuple[Movement, ...]:
         """The movements without the authorizations in whose place another one stands: what they held, that one holds.
 
-        One that is pending or was denied stands in nobody's place.
+        One that is pending or was denied stands in nobody's place. Where each of several is said to stand in the next
+        one's place, round in a ring, none is left out for another of them: held money is never lost sight of.
         """
-        adjusted = {
-            (m.account_id, m.parent_id)
+        former = {
+            (m.account_id, m.provider_movement_id): (m.account_id, m.parent_id)
             for m in self.movements
             if m.parent_id and m.kind is MovementKind.AUTHORIZATION and m.status not in NEVER_HELD
         }
-        if not adjusted:
+        if not former:
             return self.movements
+        adjusted = {parent for later, parent in former.items() if not _leads_back(later, former)}
         return tuple(
             m
             for m in self.movements
             if m.kind is not MovementKind.AUTHORIZATION or (m.account_id, m.provider_movement_id) not in adjusted
         )
+
+
+_Hold = tuple[str, str]
+"""An authorization by (account, the provider's id of it)."""
+
+
+def _leads_back(start: _Hold, former: Mapping[_Hold, _Hold]) -> bool:
+    """Whether the way from `start` to what each hold replaced comes round to it; at most one step for each hold."""
+    step: _Hold | None = start
+    for _ in former:
+        step = former.get(step) if step is not None else None
+        if step == start:
+            return True
+    return False
 
 
 def _joined(left: tuple[Fact, ...], right: Iterable[Fact]) -> tuple[Fact, ...]:

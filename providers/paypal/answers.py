@@ -3,7 +3,8 @@
 2xx, readable and what was asked        Answered, with the order
 201, and the card's processor refused   Answered too: the order shows the failed attempt, and why
 400, 422 with an issue of UNSETTLED     Ambiguous: look (declines.py says why for each)
-400, 422 with any other issue           Declined, and PayPal gives the same answer to every send with this request id
+400, 422 with any other issue           Declined, and PayPal gives the same answer to every send with this request id;
+                                        of a void and a re-authorization only where it is the first send
 404 RESOURCE_NOT_FOUND                  Declined; not of the key, an account that was pointed elsewhere knows nothing
 401, 403, 429                           NotExecuted
 everything else                         Ambiguous: 409, 5xx, a status that is not in the table, an answer that cannot
@@ -195,8 +196,10 @@ def _refused(received: Received, asked: Asked, mapping: PayPalMapping) -> Outcom
         mapping.tell("decline", code)
     unknown = (DeclineReason.REFUSED_BY_PROVIDER if missing else DeclineReason.UNMAPPED, RetryAdvice.NONE)
     reason, advice = ISSUES.get(code, unknown)
-    # PayPal answers every send with one request id by what became of the first. A void has no request id.
-    of_key = not missing and asked.verb != "cancel"
+    # PayPal answers every send with one request id by what became of the first. A void has no request id; behind a
+    # re-authorization's stands no invoice that is ours alone: were the id forgotten, an earlier send that took effect
+    # would be refused as done already, and what it made would be held for not there.
+    of_key = not missing and asked.verb not in ("adjust", "cancel")
     return Declined(Decline(reason, bounded(code, WORDS_CHARACTERS_MAX), words, advice), of_key=of_key)
 
 

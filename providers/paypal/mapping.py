@@ -150,6 +150,7 @@ class _Reading:
         self._payments = {
             name: list(listed(payments, name)) if payments else [] for name in ("authorizations", "captures", "refunds")
         }
+        self._payments["authorizations"] = _as_made(self._payments["authorizations"])
 
     def snapshot(self, dispute: DisputeReading | None) -> Snapshot:
         movements = tuple(self._movements())
@@ -164,7 +165,7 @@ class _Reading:
         return Snapshot(
             self._mapping.account_id,
             self._id,
-            minor_of(self._amount),
+            self._asked_minor(movements),
             currency_of(self._amount),
             facts,
             payment_id=self._told.payment_id,
@@ -209,6 +210,17 @@ class _Reading:
         for each in holds:
             over = each.status is _S.SUCCEEDED and (final or each.provider_movement_id != former)
             yield replace(each, status=_S.RELEASED) if over else each
+
+    def _asked_minor(self, movements: tuple[Movement, ...]) -> int:
+        """What the order was made for. PayPal does not say whether a re-authorization raises its amount.
+
+        One that equals what is held in the first authorization's place is told less what was added; any other stays.
+        """
+        amount_minor, currency = minor_of(self._amount), currency_of(self._amount)
+        holds = [m for m in movements if m.kind is MovementKind.AUTHORIZATION and m.status not in NEVER_HELD]
+        if len(holds) < 2 or (holds[-1].amount_minor, holds[-1].currency) != (amount_minor, currency):
+            return amount_minor
+        return holds[0].amount_minor if holds[0].currency == currency else amount_minor
 
     def _movement(
         self, kind: MovementKind, table: Mapping[str, MovementStatus], fields: Fields, operation_id: str | None
@@ -301,6 +313,14 @@ class _Reading:
 def listed(fields: Fields, name: str) -> Iterator[Fields]:
     """A list of objects; none where the field is missing or null, as PayPal leaves out what is empty."""
     return fields.objects(name) if fields.raw.get(name) is not None else iter(())
+
+
+def _as_made(authorizations: list[Fields]) -> list[Fields]:
+    """The first made first: PayPal documents no order of the list. As listed where a time is missing."""
+    timed = [(time_us(each, "create_time"), each) for each in authorizations]
+    if any(made_us is None for made_us, _ in timed):
+        return authorizations
+    return [each for _, each in sorted(timed, key=lambda pair: pair[0] or 0)]
 
 
 def _required(fields: Fields, name: str) -> Fields:

@@ -12,6 +12,7 @@ from gateway.app.requests import AdjustAuthorization
 from gateway.app.vouching import Contradicted, executed
 from gateway.domain.adjustments import AdjustmentTerms
 from gateway.domain.commands import CommandKind
+from gateway.domain.derivation import derive_sums
 from gateway.domain.errors import InvalidRequest, ObolError, Reason
 from gateway.domain.movements import Facts, Movement, MovementKind, MovementStatus
 from gateway.domain.observations import ObservationKind
@@ -91,6 +92,39 @@ def test_operators_word_puts_the_new_hold_in_the_former_ones_place() -> None:
     told = executed(proposal(operation, "auth_2"), operation, desk.payment, None)
     (held,) = desk.payment.facts.merge(told.facts).standing()
     assert (held.provider_movement_id, held.amount_minor, held.operation_id) == ("auth_2", 150, operation.operation_id)
+
+
+def test_operators_word_leaves_a_known_hold_in_the_place_that_it_has() -> None:
+    """The order had shown the new hold before it could be read no more: in the first one's place, not in its own."""
+    desk, books = authorized()
+    (first,) = (m for m in books.movements if m.kind is K.AUTHORIZATION)
+    operation = lost(desk, C.ADJUST, 150)
+    newer = replace(first, provider_movement_id="zz_2", amount_minor=150, operation_id=None)
+    for parent_id in (first.provider_movement_id, None):
+        shown = Facts(
+            (replace(first, status=S.RELEASED if parent_id else S.SUCCEEDED), replace(newer, parent_id=parent_id))
+        )
+        known = replace(desk.payment, facts=desk.payment.facts.merge(shown))
+        told = executed(proposal(operation, "zz_2"), operation, known, None)
+        merged = known.facts.merge(told.facts)
+        (held,) = merged.standing()
+        assert (held.provider_movement_id, held.parent_id) == ("zz_2", first.provider_movement_id)
+        assert (held.amount_minor, held.operation_id) == (150, operation.operation_id)
+        assert derive_sums(merged).authorized_open_minor == 150
+
+
+def test_the_first_hold_is_no_adjustment_of_itself() -> None:
+    """Operators name what the create holds: it is the create's, and where that is not known it replaced nothing."""
+    desk, books = authorized()
+    (first,) = (m for m in books.movements if m.kind is K.AUTHORIZATION)
+    for total in (150, 100):
+        operation = lost(desk, C.ADJUST, total)
+        with pytest.raises(Contradicted, match="belongs to"):
+            executed(proposal(operation, first.provider_movement_id), operation, desk.payment, None)
+        nobodys = replace(desk.payment, facts=Facts((replace(first, operation_id=None),)))
+        with pytest.raises(Contradicted):
+            executed(proposal(operation, first.provider_movement_id), operation, nobodys, None)
+        desk, _ = authorized()
 
 
 def test_operators_cannot_vouch_for_an_adjustment_of_nothing() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.app.engine import held_after
 from gateway.app.verdicts import NEVER_EXECUTED, Verdict
 from gateway.domain.commands import CommandKind, Operation
 from gateway.domain.errors import Precondition, Reason, Sent
@@ -12,7 +13,8 @@ from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.providers import Ambiguous, Declined, NotExecuted, NotSent
 from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Entity
-from tests.unit.app.beginnings import captured
+from gateway.domain.transactions import Claimed, ClaimOutcome
+from tests.unit.app.beginnings import authorized, captured
 from tests.unit.app.books import DECLINED, Books
 from tests.unit.app.desk import Desk, GuardRefused
 
@@ -48,6 +50,40 @@ class TestRefunds:
             desk.plan(C.REFUND, 60)
         assert refused.value.reason is Reason.AMOUNT_EXCEEDS_REFUNDABLE
         assert refused.value.details["available_minor"] == "40"
+
+    def test_two_refunds_of_several_captures_are_planned_one_after_the_other(self) -> None:
+        """Which one gives it back is chosen by what was read: two plans that read the same would choose the same."""
+        desk, books = authorized()
+        for part, final in ((30, False), (70, True)):
+            capture = desk.send(C.CAPTURE, part, final=final)
+            desk.answered(capture, books.execute(capture))
+        first, second = desk.plan(C.REFUND, 20), desk.plan(C.REFUND, 20)
+        desk.claim(first)
+        with pytest.raises(GuardRefused):
+            desk.claim(second)
+        desk.claim(desk.plan(C.REFUND, 20))
+        assert desk.payment.reserved_refund_minor == 40
+
+    def test_a_refund_keeps_nobody_off_also_where_it_depends_on_what_was_read(self) -> None:
+        """What its call holds as the payment is what the store wrote: whoever was busy with it still is."""
+        desk, books = authorized()
+        for part in (30, 40):
+            capture = desk.send(C.CAPTURE, part, final=False)
+            desk.answered(capture, books.execute(capture))
+        capturing = desk.send(C.CAPTURE, 10, final=False)
+        plan = desk.plan(C.REFUND, 20)
+        assert plan.expected_version == desk.payment.version
+        held = held_after(plan, Claimed(ClaimOutcome.CLAIMED, version=desk.payment.version + 1, epoch=1))
+        assert held.aggregate is not None
+        assert held.aggregate.payment.busy_command_id == capturing.command_id
+
+    def test_two_refunds_of_one_capture_run_side_by_side(self) -> None:
+        """There is nothing to choose: only the amount guards them."""
+        desk, _ = captured()
+        first, second = desk.plan(C.REFUND, 20), desk.plan(C.REFUND, 20)
+        desk.claim(first)
+        desk.claim(second)
+        assert desk.payment.reserved_refund_minor == 40
 
     def test_two_refunds_planned_at_once_are_told_apart_by_the_claim(self) -> None:
         """Both plans saw 100 refundable; the reservation of the first is in the way of the second."""

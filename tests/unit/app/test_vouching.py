@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.app.verdicts import verdict_of_facts
-from gateway.app.vouching import Contradicted, executed, not_executed
+from gateway.app.vouching import RESULT_KINDS, Contradicted, executed, not_executed
 from gateway.domain.commands import CommandKind, Operation
-from gateway.domain.movements import AttemptStatus, MovementKind, MovementStatus
+from gateway.domain.movements import AttemptStatus, Facts, Movement, MovementKind, MovementStatus
 from gateway.domain.payments import CaptureMethod
 from gateway.domain.providers import Absent, Ambiguous, Found, Lookup, Snapshot
 from gateway.domain.resolutions import Proposal, Resolution
@@ -191,6 +191,34 @@ def test_a_word_that_known_facts_deny_is_refused_even_where_nobody_can_be_asked(
     refund = lost(desk, C.REFUND, 40)
     with pytest.raises(Contradicted):
         executed(proposal(refund, books.movements[-1].provider_movement_id), refund, desk.payment, None)
+
+
+@pytest.mark.parametrize("wrong", ["another's", "amount"])
+@pytest.mark.parametrize("kind", [C.CAPTURE, C.REFUND, C.ADJUST])
+def test_a_word_cannot_give_a_known_movement_away(kind: CommandKind, wrong: str) -> None:
+    """Where nobody can be asked: it belongs to another command, or is of another amount."""
+    desk, _ = captured() if kind is C.REFUND else authorized()
+    operation = lost(desk, kind, 100)
+    amount, owner, why = (100, "op_other", "belongs to") if wrong == "another's" else (70, None, "is of 70")
+    of = RESULT_KINDS[kind]
+    seen = Movement(desk.payment.account_id, of, "mov_1", amount, "USD", S.SUCCEEDED, operation_id=owner)
+    known = replace(desk.payment, facts=desk.payment.facts.merge(Facts((seen,))))
+    with pytest.raises(Contradicted, match=why):
+        executed(proposal(operation, "mov_1"), operation, known, None)
+    # Another account's of the same id is another one.
+    elsewhere = Facts((replace(seen, account_id="acct_elsewhere"),))
+    executed(proposal(operation, "mov_1"), operation, replace(known, facts=desk.payment.facts.merge(elsewhere)), None)
+
+
+def test_a_word_of_an_attempt_cannot_give_a_known_movement_away() -> None:
+    """The money that operators name as a confirm's is known to be another command's."""
+    desk, books = begun(outcome=AttemptStatus.FAILED)
+    confirm = lost(desk, C.CONFIRM)
+    seen = Movement(desk.payment.account_id, K.CAPTURE, "cap_1", 100, "USD", S.SUCCEEDED, operation_id="op_other")
+    known = replace(desk.payment, facts=desk.payment.facts.merge(Facts((seen,))))
+    with pytest.raises(Contradicted, match="belongs to op_other"):
+        executed(proposal(confirm, books.object_id, "cap_1"), confirm, known, None)
+    executed(proposal(confirm, books.object_id, "cap_2"), confirm, known, None)
 
 
 def test_a_create_is_not_held_for_never_executed_while_its_object_is_there() -> None:

@@ -50,6 +50,20 @@ def movements(draw: st.DrawFn, kinds: Iterable[MovementKind] = tuple(MovementKin
     )
 
 
+def holds() -> st.SearchStrategy[Movement]:
+    """One of few holds, with any parent among them, or one that nobody has seen."""
+    return st.builds(
+        Movement,
+        st.just(ACCOUNT),
+        st.just(MovementKind.AUTHORIZATION),
+        st.sampled_from("abcd"),
+        st.sampled_from([40, 100]),
+        st.just("USD"),
+        st.sampled_from(STATUSES[MovementKind.AUTHORIZATION]),
+        parent_id=st.sampled_from([None, *"abcdz"]),
+    )
+
+
 @st.composite
 def attempts(draw: st.DrawFn) -> Attempt:
     """A try to confirm one of two objects."""

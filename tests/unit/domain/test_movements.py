@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.domain.derivation import derive_sums
 from gateway.domain.movements import (
+    NEVER_HELD,
     RANKS,
     Attempt,
     AttemptStatus,
@@ -19,7 +21,17 @@ from gateway.domain.movements import (
     Origin,
     ProviderObject,
 )
-from tests.unit.domain.growth import ACCOUNT, STATUSES, attempts, histories, known_after, movements, objects, snapshots
+from tests.unit.domain.growth import (
+    ACCOUNT,
+    STATUSES,
+    attempts,
+    histories,
+    holds,
+    known_after,
+    movements,
+    objects,
+    snapshots,
+)
 
 
 def capture(status: MovementStatus, amount_minor: int = 100) -> Movement:
@@ -169,6 +181,50 @@ def test_a_movement_below_zero_is_refused() -> None:
     """What flows back is a movement of its own kind, never a negative amount."""
     with pytest.raises(FactError):
         capture(MovementStatus.SUCCEEDED, -1)
+
+
+def hold(name: str, parent: str | None, status: MovementStatus = MovementStatus.SUCCEEDED) -> Movement:
+    """A hold of 100, in the place of `parent`."""
+    return Movement(ACCOUNT, MovementKind.AUTHORIZATION, name, 100, "USD", status, parent_id=parent)
+
+
+def test_a_hold_is_never_its_own_parent() -> None:
+    """A view that says so says nothing, and does not hide what another view tells."""
+    own, told = hold("b", "b"), hold("b", "a")
+    assert own.parent_id is None
+    assert own.merge(told).parent_id == told.merge(own).parent_id == "a"
+    assert derive_sums(Facts((own,))).authorized_open_minor == 100
+    assert refund(MovementStatus.SUCCEEDED).parent_id is None
+    same = Movement(ACCOUNT, MovementKind.REFUND, "x", 1, "USD", MovementStatus.SUCCEEDED, parent_id="x")
+    assert same.parent_id == "x"
+
+
+def test_holds_that_stand_in_each_others_place_all_stand() -> None:
+    """Two that name each other, and three; one that truly follows them, and what it follows, are told apart."""
+    released = MovementStatus.RELEASED
+    pair = Facts((hold("a", "b", released), hold("b", "a")))
+    assert pair.standing() == pair.movements
+    assert derive_sums(pair).authorized_open_minor == 100
+    ring = Facts((hold("a", "c"), hold("b", "a"), hold("c", "b")))
+    assert ring.standing() == ring.movements
+    later = Facts((*ring.movements, hold("d", "c"), hold("e", "d")))
+    assert [m.provider_movement_id for m in later.standing()] == ["a", "b", "e"]
+    # A ring that one which was never given closes is none.
+    open_ring = Facts((hold("a", "b", MovementStatus.PENDING), hold("b", "a")))
+    assert [m.provider_movement_id for m in open_ring.standing()] == ["b"]
+
+
+@given(data=st.data(), views=st.lists(holds(), min_size=1, max_size=6))
+def test_whatever_parents_are_told_what_is_held_stays_in_sight(data: st.DataObject, views: list[Movement]) -> None:
+    """Where a hold was given one that was given stands, where none was let go money is held; and in every order."""
+    known = known_after(Facts((view,)) for view in views)
+    shuffled = data.draw(st.permutations(views), label="order")
+    assert known_after(Facts((view,)) for view in shuffled).standing() == known.standing()
+    given_ = [m for m in known.movements if m.status not in NEVER_HELD]
+    standing = [m for m in known.standing() if m.status not in NEVER_HELD]
+    assert bool(standing) is bool(given_)
+    if given_ and all(m.status is MovementStatus.SUCCEEDED for m in given_):
+        assert derive_sums(known).authorized_open_minor > 0
 
 
 def test_only_our_operation_id_makes_a_movement_ours() -> None:
