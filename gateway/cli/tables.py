@@ -18,6 +18,7 @@ WIDTH_ELSEWHERE = 180
 """Characters in a line that goes to a file or a pipe."""
 
 _KIND_STYLES = {
+    "ROUTE": "blue",
     "CALL": "bold",
     "CALLBACK": "cyan",
     "EVIDENCE": "yellow",

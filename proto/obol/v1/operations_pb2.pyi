@@ -1152,6 +1152,7 @@ class ExplainPaymentResponse(_message.Message):
     PAYMENT_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Later entries were left out."""
     @_builtins.property
@@ -1162,16 +1163,21 @@ class ExplainPaymentResponse(_message.Message):
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
         """Oldest first, at most 1,000, and at most 3 MiB."""
 
+    @_builtins.property
+    def route(self) -> _payment_pb2.PaymentRoute:
+        """Why the payment is at its account; unset where no routing rules were configured. The timeline tells it too."""
+
     def __init__(
         self,
         *,
         payment: _payment_pb2.Payment | None = ...,
         timeline: _abc.Iterable[Global___Explanation] | None = ...,
         truncated: _builtins.bool = ...,
+        route: _payment_pb2.PaymentRoute | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "timeline", b"timeline", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "route", b"route", "timeline", b"timeline", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1208,7 +1214,7 @@ class Explanation(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """CALL, VERSION, CALLBACK, EVIDENCE, RECOVERY, OPERATOR, AUDIT, OBSERVATION or DECISION. More may come."""
+    """ROUTE, CALL, VERSION, CALLBACK, EVIDENCE, RECOVERY, OPERATOR, AUDIT, OBSERVATION or DECISION. More may come."""
     summary: _builtins.str
     """In one line."""
     @_builtins.property

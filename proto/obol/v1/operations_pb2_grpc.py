@@ -183,8 +183,9 @@ class OperationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainPayment(self, request, context):
-        """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+        with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+        on them. NOT_FOUND, PAYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

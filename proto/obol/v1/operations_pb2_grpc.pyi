@@ -81,8 +81,9 @@ class OperationsStub:
     looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]
-    """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+    with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+    on them. NOT_FOUND, PAYMENT_NOT_FOUND.
     """
     ListAuditRecords: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]
     """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
@@ -169,8 +170,9 @@ class OperationsAsyncStub(OperationsStub):
     looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _aio.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]  # type: ignore[assignment]
-    """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+    with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+    on them. NOT_FOUND, PAYMENT_NOT_FOUND.
     """
     ListAuditRecords: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]  # type: ignore[assignment]
     """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
@@ -296,8 +298,9 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ExplainPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ExplainPaymentResponse, _abc.Awaitable[_operations_pb2.ExplainPaymentResponse]]:
-        """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+        with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+        on them. NOT_FOUND, PAYMENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
