@@ -94,6 +94,11 @@ class OperationsStub:
                 request_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
                 _registered_method=True)
+        self.ListReconciliations = channel.unary_unary(
+                '/obol.v1.Operations/ListReconciliations',
+                request_serializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.FromString,
+                _registered_method=True)
         self.ListLostPayments = channel.unary_unary(
                 '/obol.v1.Operations/ListLostPayments',
                 request_serializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsRequest.SerializeToString,
@@ -218,6 +223,14 @@ class OperationsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReconciliations(self, request, context):
+        """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+        PAGE_TOKEN_INVALID, for a token of another filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListLostPayments(self, request, context):
         """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
         commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
@@ -295,6 +308,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.GetReconciliation,
                     request_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.FromString,
                     response_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.SerializeToString,
+            ),
+            'ListReconciliations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReconciliations,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.SerializeToString,
             ),
             'ListLostPayments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLostPayments,
@@ -587,6 +605,33 @@ class Operations:
             '/obol.v1.Operations/GetReconciliation',
             obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
             obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReconciliations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/ListReconciliations',
+            obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

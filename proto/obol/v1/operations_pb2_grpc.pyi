@@ -99,6 +99,10 @@ class OperationsStub:
     """
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListReconciliations: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListReconciliationsRequest, _operations_pb2.ListReconciliationsResponse]
+    """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+    PAGE_TOKEN_INVALID, for a token of another filter.
+    """
     ListLostPayments: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]
     """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
     commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
@@ -188,6 +192,10 @@ class OperationsAsyncStub(OperationsStub):
     """
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListReconciliations: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListReconciliationsRequest, _operations_pb2.ListReconciliationsResponse]  # type: ignore[assignment]
+    """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+    PAGE_TOKEN_INVALID, for a token of another filter.
+    """
     ListLostPayments: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]  # type: ignore[assignment]
     """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
     commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
@@ -334,6 +342,16 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.GetReconciliationResponse, _abc.Awaitable[_operations_pb2.GetReconciliationResponse]]:
         """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListReconciliations(
+        self,
+        request: _operations_pb2.ListReconciliationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ListReconciliationsResponse, _abc.Awaitable[_operations_pb2.ListReconciliationsResponse]]:
+        """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+        PAGE_TOKEN_INVALID, for a token of another filter.
+        """
 
     @_abc_1.abstractmethod
     def ListLostPayments(
