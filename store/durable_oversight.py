@@ -12,6 +12,7 @@ from gateway.domain.reconciliation import (
     EventCursor,
     OurRecord,
     Reconciliation,
+    ReconciliationFilter,
     Restore,
     Standing,
     Step,
@@ -35,6 +36,15 @@ class DurableOversight:
 
     async def get_reconciliation(self, reconciliation_id: str) -> Reconciliation | None:
         return await self._database.read(lambda connection: reconciling.get(connection, reconciliation_id))
+
+    async def list_reconciliations(
+        self, wanted: ReconciliationFilter, *, before_reconciliation_id: str, limit: int
+    ) -> Sequence[Reconciliation]:
+        return await self._database.read(
+            lambda connection: reconciling.list_jobs(
+                connection, wanted, before_reconciliation_id=before_reconciliation_id, limit=limit
+            )
+        )
 
     async def list_breaks(self, reconciliation_id: str, *, after_number: int, limit: int) -> Sequence[Break]:
         return await self._database.read(

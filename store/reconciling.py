@@ -13,6 +13,7 @@ from gateway.domain.reconciliation import (
     JobState,
     Phase,
     Reconciliation,
+    ReconciliationFilter,
     Standing,
     Step,
     Sums,
@@ -66,6 +67,27 @@ def get(connection: Connection, reconciliation_id: str) -> Reconciliation | None
     found = connection.execute(select(jobs).where(jobs.c.reconciliation_id == reconciliation_id)).mappings()
     row = found.one_or_none()
     return None if row is None else _job(connection, row)
+
+
+def list_jobs(
+    connection: Connection, wanted: ReconciliationFilter, *, before_reconciliation_id: str, limit: int
+) -> Sequence[Reconciliation]:
+    """A page with its counts, by id from the newest: a walk down the key. There are a few jobs for an account a day."""
+    query = select(jobs).order_by(jobs.c.reconciliation_id.desc()).limit(limit)
+    if before_reconciliation_id:
+        query = query.where(jobs.c.reconciliation_id < before_reconciliation_id)
+    if wanted.account_id:
+        query = query.where(jobs.c.account_id == wanted.account_id)
+    if wanted.states:
+        query = query.where(jobs.c.state.in_(sorted(each.value for each in wanted.states)))
+    if wanted.created_from_us is not None:
+        query = query.where(jobs.c.created_time_us >= wanted.created_from_us)
+    if wanted.created_before_us is not None:
+        query = query.where(jobs.c.created_time_us < wanted.created_before_us)
+    if wanted.with_breaks_left:
+        found = reconciliation_breaks.c
+        query = query.where(exists().where(found.reconciliation_id == jobs.c.reconciliation_id, ~found.mended))
+    return [_job(connection, row) for row in connection.execute(query).mappings().all()]
 
 
 def take(connection: Connection, now: Now, generation: ColumnElement[int], *, lease_s: float) -> Reconciliation | None:

@@ -1,7 +1,7 @@
 """Explaining a payment: everything that is kept of it as one timeline, oldest first, with nothing secret in it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from gateway.app.commands import no_payment
@@ -12,6 +12,7 @@ from gateway.app.requests import check_id
 from gateway.domain.commands import Operation
 from gateway.domain.operating import OPERATOR_ACTION, KeptAuditRecord, PaymentFile
 from gateway.domain.payments import Payment
+from gateway.domain.routes import Route
 from gateway.domain.storage import Aggregate, HistoryEntry, Store
 
 ENTRIES_MAX = 1_000
@@ -32,11 +33,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """The payment as it stands and its timeline; `truncated` where later entries were left out."""
+    """The payment as it stands and its timeline; `truncated` where later entries were left out.
+
+    `route` is why it is at its account, None where no rules were configured; its words are redacted as the timeline's.
+    """
 
     payment: Payment
     timeline: tuple[Entry, ...]
     truncated: bool
+    route: Route | None = None
 
 
 class Explaining:
@@ -58,12 +63,14 @@ class Explaining:
         file = await self._store.payment_file(tenant_id, payment_id, limit=limit)
         entries = sorted(timeline_of(aggregate, history, file), key=lambda entry: entry.time_us)
         shown = tuple(_fitting(map(_redacted, entries[:ENTRIES_MAX])))
-        return Explained(aggregate.payment, shown, truncated=len(entries) > len(shown))
+        route = _redacted_route(aggregate.payment.route)
+        return Explained(aggregate.payment, shown, truncated=len(entries) > len(shown), route=route)
 
 
 def timeline_of(aggregate: Aggregate, history: Sequence[HistoryEntry], file: PaymentFile) -> Iterator[Entry]:
     """Every entry, in no order but that of cause before effect at equal times."""
     return chain(
+        _route(aggregate.payment),
         map(_call, aggregate.operations),
         map(_version, history),
         _callbacks(file),
@@ -94,6 +101,43 @@ def _redacted(entry: Entry) -> Entry:
         if value not in ("", "-")
     }
     return Entry(entry.time_us, entry.kind, redact_text(entry.summary), details)
+
+
+def _redacted_route(route: Route | None) -> Route | None:
+    if route is None:
+        return None
+    attempts = tuple(replace(each, detail=redact_text(each.detail)) for each in route.attempts)
+    return replace(route, why=tuple(map(redact_text, route.why)), attempts=attempts)
+
+
+def _route(payment: Payment) -> Iterator[Entry]:
+    """Why this provider: the choice and what spoke against each account, then how it ended at each that was tried."""
+    route = payment.route
+    if route is None:
+        return
+    reasons = {f"reason {number}": words for number, words in enumerate(route.why, 1)}
+    yield Entry(
+        # When the choice was made is not kept; the payment was claimed by it.
+        payment.created_time_us,
+        "ROUTE",
+        "; ".join(route.why),
+        {"rule": route.rule, "candidates": ", ".join(route.candidates), **reasons},
+    )
+    for attempt in route.attempts:
+        told = f": {attempt.detail}" if attempt.detail else ""
+        yield Entry(
+            attempt.time_us,
+            "ROUTE",
+            f"{attempt.account_id} {attempt.outcome}{told}",
+            {"account_id": attempt.account_id, "outcome": attempt.outcome, "detail": attempt.detail},
+        )
+    if route.failing_over:
+        yield Entry(
+            payment.updated_time_us,
+            "ROUTE",
+            f"on its way from {route.left[-1]}, once its object there is confirmed cancelled, to the next account",
+            {"leaves": route.left[-1]},
+        )
 
 
 def _call(operation: Operation) -> Entry:

@@ -1,4 +1,4 @@
-"""Asking for a reconciliation, and reading what came of it: the use cases behind two RPCs of Operations."""
+"""Asking for a reconciliation, and reading what came of it: the use cases behind three RPCs of Operations."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gateway.app.tokens import page_token_of, position_of
 from gateway.domain.commands import Caller
 from gateway.domain.errors import Conflict, InvalidRequest, NotFound, Precondition, Reason
 from gateway.domain.providers import Accounts, ListsPayments
-from gateway.domain.reconciliation import WINDOW_S_MAX, Break, Reconciliation, Wanted
+from gateway.domain.reconciliation import WINDOW_S_MAX, Break, Reconciliation, ReconciliationFilter, Wanted
 from gateway.domain.storage import Store
 
 
@@ -109,3 +109,17 @@ class Reconciliations:
         if len(found) <= limit:
             return job, found, ""
         return job, found[:limit], page_token_of(question, str(found[limit - 1].number))
+
+    async def list(
+        self, wanted: ReconciliationFilter, page_size: int, page_token: str
+    ) -> tuple[Sequence[Reconciliation], str]:
+        """A page, newest first, and the next page's token. Raises InvalidRequest."""
+        times = f"{wanted.created_from_us} {wanted.created_before_us}"
+        states = " ".join(sorted(wanted.states))
+        question = f"reconciliations {wanted.account_id!r} [{states}] {times} {wanted.with_breaks_left}"
+        limit = page_size_of(page_size)
+        before = position_of(question, page_token)
+        found = await self._store.list_reconciliations(wanted, before_reconciliation_id=before, limit=limit + 1)
+        if len(found) <= limit:
+            return found, ""
+        return found[:limit], page_token_of(question, found[limit - 1].reconciliation_id)

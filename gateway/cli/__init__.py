@@ -8,6 +8,7 @@ import typer
 from gateway.cli import checking, operations, serving
 from gateway.cli.lost import lost_app
 from gateway.cli.reconcile import reconcile_command
+from gateway.cli.reconciliations import reconciliations_command
 from gateway.cli.restore import restore_command
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ checking.register(app)
 operations.register(app)
 app.add_typer(lost_app, name="lost")
 app.command("reconcile")(reconcile_command)
+app.command("reconciliations")(reconciliations_command)
 app.command("restore")(restore_command)
 
 

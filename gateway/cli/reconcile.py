@@ -215,7 +215,8 @@ def _wait(
         if time.monotonic() >= give_up:
             raise Failed(
                 f"reconciliation {reconciliation_id} is still {_state(job)} after {wait_s:g} s and goes on; "
-                "repeat the command with the same --key to wait for it"
+                "repeat the command with the same --key to wait for it, or look at it with "
+                f"`obol reconciliations {reconciliation_id}`"
             )
         time.sleep(pause_s)
     raise AssertionError("pauses have no end")

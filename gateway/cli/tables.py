@@ -18,6 +18,7 @@ WIDTH_ELSEWHERE = 180
 """Characters in a line that goes to a file or a pipe."""
 
 _KIND_STYLES = {
+    "ROUTE": "blue",
     "CALL": "bold",
     "CALLBACK": "cyan",
     "EVIDENCE": "yellow",
@@ -130,10 +131,22 @@ def _lost(payment: ops.LostPayment) -> tuple[str, ...]:
     return (found, payment.tenant_id, payment.payment_id, payment.order_reference, where, operations, told)
 
 
+def _reconciliation(job: ops.Reconciliation) -> tuple[str, ...]:
+    state = ops.ReconciliationState.Name(job.state).removeprefix("RECONCILIATION_STATE_")
+    told = f"{state} ({job.failure})" if job.failure else state
+    until = job.window_end_time.ToJsonString() if job.HasField("window_end_time") else "its start"
+    window = f"{job.window_start_time.ToJsonString()}\nto {until}"
+    found = f"{job.break_count} found\n{job.break_count - job.mended_count} left"
+    what = f"{told}, dry run" if job.dry_run else told
+    asked = f"{job.create_time.ToJsonString()}\nby {job.actor}"
+    return (asked, job.reconciliation_id, job.account_id, window, what, found)
+
+
 _TABLES: dict[str, tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {
     "items": (("age", "what", "tenant", "command, payment", "amount", "account", "seen"), _item),
     "callbacks": (("received", "state", "account", "event", "callback", "payment", "note"), _callback),
     "records": (("time", "actor", "action", "tenant", "about", "result"), _record),
+    "reconciliations": (("asked for", "reconciliation", "account", "window", "state", "breaks"), _reconciliation),
     "payments": (("found", "tenant", "payment", "order", "at the provider", "operations", "settled"), _lost),
     "accounts": (("account", "provider", "breaker", "mode", "takes", "can do"), _account),
 }

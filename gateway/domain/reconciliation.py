@@ -117,6 +117,20 @@ class Reconciliation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReconciliationFilter:
+    """What ListReconciliations asks for; empty fields do not restrict. Times are of the asking, from inclusive.
+
+    `with_breaks_left`: only with a break that was not mended.
+    """
+
+    account_id: str = ""
+    states: frozenset[JobState] = frozenset()
+    created_from_us: int | None = None
+    created_before_us: int | None = None
+    with_breaks_left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Break:
     """One difference; unique in its reconciliation by (type, payment, provider's object, mends).
 
@@ -218,6 +232,12 @@ class Oversight(Protocol):
         ...
 
     async def get_reconciliation(self, reconciliation_id: str) -> Reconciliation | None: ...
+
+    async def list_reconciliations(
+        self, wanted: ReconciliationFilter, *, before_reconciliation_id: str, limit: int
+    ) -> Sequence[Reconciliation]:
+        """Newest first, behind one of them, or from the newest for an empty id."""
+        ...
 
     async def list_breaks(self, reconciliation_id: str, *, after_number: int, limit: int) -> Sequence[Break]:
         """In the order in which they were found."""

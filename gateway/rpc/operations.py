@@ -34,6 +34,7 @@ from gateway.rpc.lost import LostRpcs
 from gateway.rpc.providers import ProviderRpcs
 from gateway.rpc.reading import COMMAND_STATES_READ, PAYMENT_STATES_READ, member_of, time_us_of
 from gateway.rpc.reconciliation import ReconciliationRpcs
+from gateway.rpc.routes import route_to_proto
 from gateway.rpc.translate import (
     COMMAND_KINDS,
     COMMAND_STATES,
@@ -128,8 +129,12 @@ class Operations(ProviderRpcs, ReconciliationRpcs, LostRpcs):
         payment = payment_to_proto(explained.payment)
         # What the payer may need is nothing that an operator may see.
         payment.ClearField("next_action")
+        route = explained.route
         return pb.ExplainPaymentResponse(
-            payment=payment, timeline=map(_entry, explained.timeline), truncated=explained.truncated
+            payment=payment,
+            timeline=map(_entry, explained.timeline),
+            truncated=explained.truncated,
+            route=None if route is None else route_to_proto(route),
         )
 
     async def ListAuditRecords(self, request: pb.ListAuditRecordsRequest, call: Call) -> pb.ListAuditRecordsResponse:

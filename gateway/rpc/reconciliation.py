@@ -1,12 +1,12 @@
-"""RunReconciliation and GetReconciliation of `obol.v1.Operations`: translate, and nothing else."""
+"""RunReconciliation, GetReconciliation and ListReconciliations of `obol.v1.Operations`: translate, and nothing else."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from gateway.app.reconciliations import Reconciliations, RunReconciliation
-from gateway.domain.reconciliation import Break, BreakType, JobState, Reconciliation
+from gateway.domain.reconciliation import Break, BreakType, JobState, Reconciliation, ReconciliationFilter
 from gateway.rpc.context import Call
-from gateway.rpc.reading import invalid, time_us_of
+from gateway.rpc.reading import invalid, member_of, time_us_of
 from gateway.rpc.translate import time_to_proto
 from obol.v1 import operations_pb2 as pb
 
@@ -30,10 +30,11 @@ JOB_STATES: Mapping[JobState, pb.ReconciliationState.ValueType] = MappingProxyTy
         JobState.FAILED: pb.RECONCILIATION_STATE_FAILED,
     }
 )
+JOB_STATES_READ: Mapping[int, JobState] = MappingProxyType({value: each for each, value in JOB_STATES.items()})
 
 
 class ReconciliationRpcs:
-    """The two methods, over the use cases."""
+    """The three methods, over the use cases."""
 
     def __init__(self, reconciliations: Reconciliations) -> None:
         self._reconciliations = reconciliations
@@ -58,6 +59,22 @@ class ReconciliationRpcs:
         )
         return pb.GetReconciliationResponse(
             reconciliation=reconciliation_to_proto(job), breaks=map(break_to_proto, breaks), next_page_token=token
+        )
+
+    async def ListReconciliations(
+        self, request: pb.ListReconciliationsRequest, call: Call
+    ) -> pb.ListReconciliationsResponse:
+        since, until = request.HasField("create_time_from"), request.HasField("create_time_before")
+        wanted = ReconciliationFilter(
+            account_id=request.account_id,
+            states=frozenset(member_of(JOB_STATES_READ, each, "states") for each in request.states),
+            created_from_us=time_us_of(request.create_time_from, "create_time_from") if since else None,
+            created_before_us=time_us_of(request.create_time_before, "create_time_before") if until else None,
+            with_breaks_left=request.with_breaks_left,
+        )
+        found, token = await self._reconciliations.list(wanted, request.page_size, request.page_token)
+        return pb.ListReconciliationsResponse(
+            reconciliations=map(reconciliation_to_proto, found), next_page_token=token
         )
 
 
@@ -86,6 +103,8 @@ def reconciliation_to_proto(job: Reconciliation) -> pb.Reconciliation:
             for currency, sums in sorted(job.sums.items())
         ],
         generation=job.generation,
+        create_time=time_to_proto(job.created_time_us),
+        actor=job.caller.actor,
     )
     if job.window_end_us is not None:
         message.window_end_time.CopyFrom(time_to_proto(job.window_end_us))

@@ -29,10 +29,7 @@ from tests.client.asking import OBSERVATIONS, OPERATIONS, PAYMENTS, method_of, w
 UNARY = [
     method.name for service in (PAYMENTS, OBSERVATIONS) for method in service.methods if not method.server_streaming
 ]
-
-
-RECONCILIATION = {"RunReconciliation", "GetReconciliation"}
-OPERATING = [method.name for method in OPERATIONS.methods if method.name not in RECONCILIATION]
+OPERATING = [method.name for method in OPERATIONS.methods]
 
 
 def snake(rpc: str) -> str:

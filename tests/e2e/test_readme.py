@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 TOOLS = Path(sys.executable).parent
 COMMAND_S_MAX = 30
-RECONCILIATION = {"RunReconciliation", "GetReconciliation"}  # not served yet
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +79,11 @@ def test_the_client_example_pays_and_consumes(installed: Installation, tmp_path:
 
 
 def test_the_sample_settings_are_valid(tmp_path: Path) -> None:
-    """The TOML of the README is accepted by `obol config check`."""
-    sample = re.search(r"```toml\n(.*?)```", README, re.DOTALL)
-    assert sample is not None
+    """Every TOML of the README, together, is accepted by `obol config check`, which shows what the second one sets."""
+    samples = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert [each.splitlines()[0] for each in samples] == ["[database]", "[reconciliation]"]
     file = tmp_path / "obol.toml"
-    file.write_text(sample.group(1))
+    file.write_text("\n".join(samples))
     done = subprocess.run(
         [str(TOOLS / "obol"), "config", "check", "--config", str(file)],
         check=False,
@@ -94,6 +94,8 @@ def test_the_sample_settings_are_valid(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sandbox-key-main" not in done.stdout
+    for name, value in tomllib.loads(samples[1])["reconciliation"].items():
+        assert re.search(rf"reconciliation\.{name}\b.*\b{value}\b", done.stdout), name
 
 
 def test_every_rpc_is_in_the_readme() -> None:
@@ -103,5 +105,5 @@ def test_every_rpc_is_in_the_readme() -> None:
         contract = (ROOT / "proto" / "obol" / "v1" / f"{name}.proto").read_text()
         rpcs = re.findall(r"^  rpc (\w+)\(", contract, re.MULTILINE)
         assert rpcs
-        missing = [rpc for rpc in rpcs if f"`{rpc}`" not in table and rpc not in RECONCILIATION]
+        missing = [rpc for rpc in rpcs if f"`{rpc}`" not in table]
         assert missing == []

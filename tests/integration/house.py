@@ -191,7 +191,7 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """A gateway on `database_url`, and a sandbox of its own or the one at `sandbox_url`.
 
-    `own` has settings: whole sections by their names, and the account's by theirs.
+    `own` has settings: whole sections by their names (`providers` are further accounts), and the account's by theirs.
     """
     # A Unix socket's path is short by law; a test's folder is not.
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
@@ -248,7 +248,7 @@ def _settings(
         grpc=GrpcSection(unix_socket=socket),
         metrics=MetricsSection(enabled=False),
         secrets=SecretsSection(sealing_keys=sealing_keys if database_url.startswith("postgresql") else ()),
-        providers={"acct_main": account},
+        providers={"acct_main": account} | sections.pop("providers", {}),
         engine=engine,
         **sections,
     )

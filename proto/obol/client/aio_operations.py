@@ -77,6 +77,30 @@ class AioOperationsClient:
             self._stub.ListAuditRecords, request, self._operator, options, READ_TIMEOUT_S, command=False
         )
 
+    async def run_reconciliation(
+        self, request: ops.RunReconciliationRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.RunReconciliationResponse:
+        """Have a window of the provider's records compared with ours; its key makes a repetition the same one."""
+        return await answer(
+            self._stub.RunReconciliation, request, self._operator, options, COMMAND_TIMEOUT_S, command=False
+        )
+
+    async def get_reconciliation(
+        self, request: ops.GetReconciliationRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.GetReconciliationResponse:
+        """A reconciliation with a page of its breaks."""
+        return await answer(
+            self._stub.GetReconciliation, request, self._operator, options, READ_TIMEOUT_S, command=False
+        )
+
+    async def list_reconciliations(
+        self, request: ops.ListReconciliationsRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListReconciliationsResponse:
+        """A page of reconciliations, newest first."""
+        return await answer(
+            self._stub.ListReconciliations, request, self._operator, options, READ_TIMEOUT_S, command=False
+        )
+
     async def list_lost_payments(
         self, request: ops.ListLostPaymentsRequest, /, **options: Unpack[CallOptions]
     ) -> ops.ListLostPaymentsResponse:

@@ -69,6 +69,24 @@ class OperationsClient:
         """A page of the audit trail, newest first; few records do not mean the end."""
         return answer(self._stub.ListAuditRecords, request, self._operator, options, READ_TIMEOUT_S, command=False)
 
+    def run_reconciliation(
+        self, request: ops.RunReconciliationRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.RunReconciliationResponse:
+        """Have a window of the provider's records compared with ours; its key makes a repetition the same one."""
+        return answer(self._stub.RunReconciliation, request, self._operator, options, COMMAND_TIMEOUT_S, command=False)
+
+    def get_reconciliation(
+        self, request: ops.GetReconciliationRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.GetReconciliationResponse:
+        """A reconciliation with a page of its breaks."""
+        return answer(self._stub.GetReconciliation, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
+    def list_reconciliations(
+        self, request: ops.ListReconciliationsRequest, /, **options: Unpack[CallOptions]
+    ) -> ops.ListReconciliationsResponse:
+        """A page of reconciliations, newest first."""
+        return answer(self._stub.ListReconciliations, request, self._operator, options, READ_TIMEOUT_S, command=False)
+
     def list_lost_payments(
         self, request: ops.ListLostPaymentsRequest, /, **options: Unpack[CallOptions]
     ) -> ops.ListLostPaymentsResponse:

@@ -1152,6 +1152,7 @@ class ExplainPaymentResponse(_message.Message):
     PAYMENT_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
     truncated: _builtins.bool
     """Later entries were left out."""
     @_builtins.property
@@ -1162,16 +1163,21 @@ class ExplainPaymentResponse(_message.Message):
     def timeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
         """Oldest first, at most 1,000, and at most 3 MiB."""
 
+    @_builtins.property
+    def route(self) -> _payment_pb2.PaymentRoute:
+        """Why the payment is at its account; unset where no routing rules were configured. The timeline tells it too."""
+
     def __init__(
         self,
         *,
         payment: _payment_pb2.Payment | None = ...,
         timeline: _abc.Iterable[Global___Explanation] | None = ...,
         truncated: _builtins.bool = ...,
+        route: _payment_pb2.PaymentRoute | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "timeline", b"timeline", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payment", b"payment", "route", b"route", "timeline", b"timeline", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1208,7 +1214,7 @@ class Explanation(_message.Message):
     SUMMARY_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """CALL, VERSION, CALLBACK, EVIDENCE, RECOVERY, OPERATOR, AUDIT, OBSERVATION or DECISION. More may come."""
+    """ROUTE, CALL, VERSION, CALLBACK, EVIDENCE, RECOVERY, OPERATOR, AUDIT, OBSERVATION or DECISION. More may come."""
     summary: _builtins.str
     """In one line."""
     @_builtins.property
@@ -1485,6 +1491,8 @@ class Reconciliation(_message.Message):
     SUMS_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     reconciliation_id: _builtins.str
     """"rec_..."."""
     account_id: _builtins.str
@@ -1507,6 +1515,8 @@ class Reconciliation(_message.Message):
     """How many records of the provider's carry no reference of ours: another's, or made by hand."""
     generation: _builtins.int
     """The database's generation when it started: how often it was restored from a backup."""
+    actor: _builtins.str
+    """Who asked for it; begins with "system:" where the gateway itself did."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp:
         """From."""
@@ -1527,6 +1537,10 @@ class Reconciliation(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; unset before."""
 
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
     def __init__(
         self,
         *,
@@ -1546,10 +1560,12 @@ class Reconciliation(_message.Message):
         sums: _abc.Iterable[Global___CurrencySums] | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         generation: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "run_time", b"run_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "run_time", b"run_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "break_count", b"break_count", "dry_run", b"dry_run", "end_time", b"end_time", "failure", b"failure", "foreign_count", b"foreign_count", "generation", b"generation", "mended_count", b"mended_count", "payment_count", b"payment_count", "provider_count", b"provider_count", "reconciliation_id", b"reconciliation_id", "run_time", b"run_time", "state", b"state", "sums", b"sums", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "break_count", b"break_count", "create_time", b"create_time", "dry_run", b"dry_run", "end_time", b"end_time", "failure", b"failure", "foreign_count", b"foreign_count", "generation", b"generation", "mended_count", b"mended_count", "payment_count", b"payment_count", "provider_count", b"provider_count", "reconciliation_id", b"reconciliation_id", "run_time", b"run_time", "state", b"state", "sums", b"sums", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1656,6 +1672,86 @@ class GetReconciliationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetReconciliationResponse: _TypeAlias = GetReconciliationResponse  # noqa: Y015
+
+@_typing.final
+class ListReconciliationsRequest(_message.Message):
+    """Which reconciliations; empty fields do not restrict."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    WITH_BREAKS_LEFT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Of this account."""
+    with_breaks_left: _builtins.bool
+    """Only those with a break that was not mended: it waits for a person, or was found by a dry run."""
+    page_size: _builtins.int
+    """1 to 200; 0 is 50."""
+    page_token: _builtins.str
+    """From the former page, with the same filter."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___ReconciliationState.ValueType]:
+        """In one of these states."""
+
+    @_builtins.property
+    def create_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Asked for at this time or later."""
+
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Asked for before this time."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        states: _abc.Iterable[Global___ReconciliationState.ValueType] | None = ...,
+        create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
+        with_breaks_left: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before", "create_time_from", b"create_time_from"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "with_breaks_left", b"with_breaks_left"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReconciliationsRequest: _TypeAlias = ListReconciliationsRequest  # noqa: Y015
+
+@_typing.final
+class ListReconciliationsResponse(_message.Message):
+    """A page of reconciliations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECONCILIATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def reconciliations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reconciliation]:
+        """Newest first, in figures."""
+
+    def __init__(
+        self,
+        *,
+        reconciliations: _abc.Iterable[Global___Reconciliation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "reconciliations", b"reconciliations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReconciliationsResponse: _TypeAlias = ListReconciliationsResponse  # noqa: Y015
 
 @_typing.final
 class ReconciliationBreak(_message.Message):

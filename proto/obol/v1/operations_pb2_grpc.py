@@ -94,6 +94,11 @@ class OperationsStub:
                 request_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
                 response_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
                 _registered_method=True)
+        self.ListReconciliations = channel.unary_unary(
+                '/obol.v1.Operations/ListReconciliations',
+                request_serializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.SerializeToString,
+                response_deserializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.FromString,
+                _registered_method=True)
         self.ListLostPayments = channel.unary_unary(
                 '/obol.v1.Operations/ListLostPayments',
                 request_serializer=obol_dot_v1_dot_operations__pb2.ListLostPaymentsRequest.SerializeToString,
@@ -183,8 +188,9 @@ class OperationsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExplainPayment(self, request, context):
-        """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+        with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+        on them. NOT_FOUND, PAYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,6 +218,14 @@ class OperationsServicer:
 
     def GetReconciliation(self, request, context):
         """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReconciliations(self, request, context):
+        """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+        PAGE_TOKEN_INVALID, for a token of another filter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -294,6 +308,11 @@ def add_OperationsServicer_to_server(servicer, server):
                     servicer.GetReconciliation,
                     request_deserializer=obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.FromString,
                     response_serializer=obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.SerializeToString,
+            ),
+            'ListReconciliations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReconciliations,
+                    request_deserializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.FromString,
+                    response_serializer=obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.SerializeToString,
             ),
             'ListLostPayments': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLostPayments,
@@ -586,6 +605,33 @@ class Operations:
             '/obol.v1.Operations/GetReconciliation',
             obol_dot_v1_dot_operations__pb2.GetReconciliationRequest.SerializeToString,
             obol_dot_v1_dot_operations__pb2.GetReconciliationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReconciliations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/obol.v1.Operations/ListReconciliations',
+            obol_dot_v1_dot_operations__pb2.ListReconciliationsRequest.SerializeToString,
+            obol_dot_v1_dot_operations__pb2.ListReconciliationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,8 +81,9 @@ class OperationsStub:
     looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]
-    """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+    with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+    on them. NOT_FOUND, PAYMENT_NOT_FOUND.
     """
     ListAuditRecords: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]
     """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
@@ -98,6 +99,10 @@ class OperationsStub:
     """
     GetReconciliation: _grpc.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListReconciliations: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListReconciliationsRequest, _operations_pb2.ListReconciliationsResponse]
+    """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+    PAGE_TOKEN_INVALID, for a token of another filter.
+    """
     ListLostPayments: _grpc.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]
     """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
     commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
@@ -169,8 +174,9 @@ class OperationsAsyncStub(OperationsStub):
     looking at it right now. UNAVAILABLE, PROVIDER_UNAVAILABLE: the provider could not be read and may be readable later.
     """
     ExplainPayment: _aio.UnaryUnaryMultiCallable[_operations_pb2.ExplainPaymentRequest, _operations_pb2.ExplainPaymentResponse]  # type: ignore[assignment]
-    """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-    evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+    """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+    with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+    on them. NOT_FOUND, PAYMENT_NOT_FOUND.
     """
     ListAuditRecords: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListAuditRecordsRequest, _operations_pb2.ListAuditRecordsResponse]  # type: ignore[assignment]
     """Lists audit records, newest first. A page may have fewer records than asked for, even none, and more may follow:
@@ -186,6 +192,10 @@ class OperationsAsyncStub(OperationsStub):
     """
     GetReconciliation: _aio.UnaryUnaryMultiCallable[_operations_pb2.GetReconciliationRequest, _operations_pb2.GetReconciliationResponse]  # type: ignore[assignment]
     """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+    ListReconciliations: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListReconciliationsRequest, _operations_pb2.ListReconciliationsResponse]  # type: ignore[assignment]
+    """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+    PAGE_TOKEN_INVALID, for a token of another filter.
+    """
     ListLostPayments: _aio.UnaryUnaryMultiCallable[_operations_pb2.ListLostPaymentsRequest, _operations_pb2.ListLostPaymentsResponse]  # type: ignore[assignment]
     """Lists payments that a provider carried out and a restore from backup lost, as reconciliations found them: their
     commands are refused with LOST_IN_RESTORE to whoever repeats them, and their orders to whoever pays them again.
@@ -296,8 +306,9 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_pb2.ExplainPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.ExplainPaymentResponse, _abc.Awaitable[_operations_pb2.ExplainPaymentResponse]]:
-        """Tells all that is known of a payment in one timeline: calls with their redacted requests, callbacks, versions,
-        evidence, recoveries, operators' acts, observations and decisions on them. NOT_FOUND, PAYMENT_NOT_FOUND.
+        """Tells all that is known of a payment in one timeline: why its account was chosen and each that was tried, calls
+        with their redacted requests, callbacks, versions, evidence, recoveries, operators' acts, observations and decisions
+        on them. NOT_FOUND, PAYMENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -331,6 +342,16 @@ class OperationsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operations_pb2.GetReconciliationResponse, _abc.Awaitable[_operations_pb2.GetReconciliationResponse]]:
         """Reads a reconciliation, and its breaks page by page. NOT_FOUND, RECONCILIATION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListReconciliations(
+        self,
+        request: _operations_pb2.ListReconciliationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operations_pb2.ListReconciliationsResponse, _abc.Awaitable[_operations_pb2.ListReconciliationsResponse]]:
+        """Lists reconciliations, newest first: those that an operator asked for, and the gateway's own. INVALID_ARGUMENT,
+        PAGE_TOKEN_INVALID, for a token of another filter.
+        """
 
     @_abc_1.abstractmethod
     def ListLostPayments(

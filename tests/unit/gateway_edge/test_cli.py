@@ -15,7 +15,7 @@ COMMANDS = [
     *(["config", "check"], ["providers", "check"]),
     *(["unresolved"], ["resolve"], ["callbacks"], ["replay"], ["explain"], ["audit"]),
     *(["providers", "list"], ["providers", "mode"]),
-    *(["reconcile"], ["restore"], ["lost", "list"], ["lost", "settle"]),
+    *(["reconcile"], ["reconciliations"], ["restore"], ["lost", "list"], ["lost", "settle"]),
 ]
 
 
