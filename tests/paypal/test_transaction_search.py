@@ -11,13 +11,13 @@ from obol.v1 import operations_pb2 as ops
 from tests.databases import sqlite_url
 from tests.integration.house import QUICK, caller, eventually
 from tests.paypal.house import ACCOUNT, Command, PayPalHouse, State, open_paypal_house
-from tests.paypal.test_payments import order_of, sound
+from tests.paypal.test_payments import age, order_of, sound
 
 NEVER_RESENDS = replace(QUICK, resend_age_s_max=0.0)
 QUICK_RECONCILIATION = ReconciliationSettings(
     poll_s=0.05, pause_s=0.0, page=2, pages_per_turn=2, postpone_first_s=0.05, postponed_max=2
 )
-HOUR_S = 3_600
+WINDOW_S = 24 * 3_600
 
 
 def opened(folder: Path, *, engine: EngineSettings = QUICK, **terms: Any) -> AbstractAsyncContextManager[PayPalHouse]:
@@ -34,15 +34,15 @@ def opened(folder: Path, *, engine: EngineSettings = QUICK, **terms: Any) -> Abs
 
 
 async def asked(house: PayPalHouse, end_s: float) -> str:
-    """RunReconciliation of the hour before `end_s`; the job's id."""
+    """RunReconciliation of the day before `end_s`; the job's id."""
     request = ops.RunReconciliationRequest(idempotency_key="r", account_id=ACCOUNT)
-    request.window_start_time.seconds, request.window_end_time.seconds = int(end_s) - HOUR_S, int(end_s)
+    request.window_start_time.seconds, request.window_end_time.seconds = int(end_s) - WINDOW_S, int(end_s)
     answer = await house.operations.RunReconciliation(request, metadata=caller("t1"), timeout=10)
     return str(answer.reconciliation.reconciliation_id)
 
 
 async def reconciled(house: PayPalHouse, end_s: float) -> tuple[Any, list[Any]]:
-    """A reconciliation of the hour before `end_s`, when it is over, and its breaks."""
+    """A reconciliation of the day before `end_s`, when it is over, and its breaks."""
     wanted = ops.GetReconciliationRequest(reconciliation_id=await asked(house, end_s))
     final = (ops.RECONCILIATION_STATE_DONE, ops.RECONCILIATION_STATE_FAILED)
     found = await eventually(
@@ -91,3 +91,15 @@ async def test_without_leave_to_search_a_reconciliation_says_so(tmp_path: Path) 
         job, breaks = await reconciled(house, time.time() + 60)
         assert (job.state, breaks) == (ops.RECONCILIATION_STATE_FAILED, [])
         assert "obol providers check" in job.failure
+
+
+async def test_an_order_that_was_dropped_unpaid_is_no_break(tmp_path: Path) -> None:
+    """Most checkouts that are left end so: PayPal does not know the order any more, as we know, and nobody is told."""
+    async with opened(tmp_path, order_seconds=0.0) as house:
+        payment = await house.create()
+        await age(house.database_url, 4 * 3600)
+        await house.until(payment.payment_id, lambda p: p.state == State.PAYMENT_STATE_EXPIRED)
+        job, breaks = await reconciled(house, time.time() + 60)
+        assert (job.state, breaks) == (ops.RECONCILIATION_STATE_DONE, []), job.failure
+        assert (job.provider_count, job.payment_count) == (0, 1)
+    await sound(house.database_url, tmp_path)
