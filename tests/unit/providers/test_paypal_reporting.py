@@ -13,10 +13,13 @@ from gateway.domain.errors import InvalidRequest, Reason, Unavailable
 from gateway.domain.providers import Absent, Found, Lookup, Snapshot, Unreadable
 from providers.http import Exchange, Lost, Received
 from providers.paypal import listing
+from providers.paypal.adapter import build
 from providers.paypal.listing import LOOKUP_FROM_S, Listing
 from providers.paypal.objects import Objects
 from providers.paypal.reporting import KEPT_S, LAG_S, TRANSACTIONS_PATH, WINDOW_S_MAX, Kind, Reporting
 from providers.paypal.times import parsed_us
+from providers.secret import Secret
+from providers.settings import ProviderAccountSettings, ProviderHooks
 from tests.unit.providers.paypal_objects import (
     ACCOUNT,
     CAPTURE,
@@ -365,3 +368,13 @@ def test_a_refund_row_of_ours_is_told_by_either_id() -> None:
         return [each.ours for each in page.rows]
 
     assert asyncio.run(both()) == [True, False]
+
+
+@pytest.mark.parametrize("told", ["-1", "1.5", "soon", "", "10801", "²"])
+def test_a_lag_that_cannot_be_right_is_refused_at_the_start(told: str) -> None:
+    """Longer than PayPal's own is no PayPal's; three hours where nothing is said."""
+    settings = ProviderAccountSettings(
+        "acct_main", "paypal", "http://127.0.0.1:1", Secret("s"), options={"client_id": "c", "reporting_lag_s": told}
+    )
+    with pytest.raises(ValueError, match="reporting_lag_s"):
+        build(settings, ProviderHooks())
