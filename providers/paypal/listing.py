@@ -180,13 +180,17 @@ class Listing:
             async with turns:
                 return await self._objects.find(lead, timeout_s=deadline - now(), now=now)
 
-        leads = list(dict.fromkeys(each.lead for each in rows if each.ours and each.lead))
+        leads = {each.lead: each for each in rows if each.lead}
+        strangers = {each.transaction_id: self._stranger(each) for each in rows if not each.lead}
         orders: dict[str, Snapshot] = {}
-        for lead, lookup in zip(leads, await asyncio.gather(*map(find, leads)), strict=True):
-            if not isinstance(lookup, Found):
+        for (lead, row), lookup in zip(leads.items(), await asyncio.gather(*map(find, leads)), strict=True):
+            if isinstance(lookup, Found):
+                orders[lookup.snapshot.provider_payment_id] = lookup.snapshot
+            elif isinstance(lookup, Absent) and row.kind is Kind.UNMAPPED:
+                strangers[row.transaction_id] = self._stranger(row)
+            else:
                 raise UnreadableAnswer(_listed_only(lead, lookup))
-            orders[lookup.snapshot.provider_payment_id] = lookup.snapshot
-        return [*orders.values(), *(self._stranger(each) for each in rows if not (each.ours and each.lead))]
+        return [*orders.values(), *strangers.values()]
 
     def _stranger(self, row: Row) -> Snapshot:
         """That there is such a transaction is all that is told of it: it is counted, and nothing else."""
@@ -202,8 +206,8 @@ class Listing:
             page = await self._reporting.page(
                 start_s, end_s, number=number, size=LOOKUP_PAGE, timeout_s=deadline - now()
             )
-            wanted = [each.lead for each in page.rows if each.payment_id == payment_id and each.lead]
-            leads.update(dict.fromkeys(wanted))
+            own = [each for each in page.rows if each.payment_id == payment_id and each.kind is not Kind.UNMAPPED]
+            leads.update({each.lead: None for each in own if each.lead})
             if number >= page.pages or len(leads) >= LEADS_MAX:
                 break
         return list(leads)[:LEADS_MAX]

@@ -93,6 +93,8 @@ _LEADS: Mapping[Kind, tuple[str, str]] = MappingProxyType(
         Kind.VOID: ("authorization", "paypal_reference_id"),
         Kind.REFUND: ("refund", "transaction_id"),
         Kind.REVERSAL: ("capture", "paypal_reference_id"),
+        # Tried, where it bears an id of ours: a payment under a code of tomorrow must not be passed over.
+        Kind.UNMAPPED: ("capture", "transaction_id"),
     }
 )
 """By which of its ids a kind of transaction leads to its order, as `Objects.find` takes it."""
@@ -100,16 +102,16 @@ _LEADS: Mapping[Kind, tuple[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One transaction. `lead` is what to read for its order, empty where it leads to none.
+    """One transaction.
 
-    `payment_id` is ours, empty where its custom field is not. `ours`: one of its ids was written by this gateway.
+    `lead` is what to read for its order, empty where no id of it was written by this gateway, or it is of no order.
+    `payment_id` is ours, empty where its custom field is not.
     """
 
     transaction_id: str
     kind: Kind
     lead: str = ""
     payment_id: str = ""
-    ours: bool = False
     unmapped: tuple[str, ...] = ()
 
 
@@ -156,23 +158,18 @@ class Reporting:
         info = detail.optional("transaction_info")
         if info is None:
             raise UnreadableAnswer(f"{detail.where}.transaction_info: missing")
-        transaction_id, code = _id(info, "transaction_id"), info.text("transaction_event_code")
-        kind = CODES.get(code) or GROUPS.get(code[:3], Kind.UNMAPPED)
+        code, status = info.optional_text("transaction_event_code"), info.optional_text("transaction_status")
+        custom, invoice = info.optional_text("custom_field"), info.optional_text("invoice_id")
+        kind, ours = CODES.get(code) or GROUPS.get(code[:3], Kind.UNMAPPED), is_ours(custom, invoice)
         unmapped = [] if kind is not Kind.UNMAPPED else [self._mapping.tell("transaction.event_code", code)]
-        status = info.optional_text("transaction_status")
         if status not in STATUSES:
             unmapped.append(self._mapping.tell("transaction.status", status))
         name, told_by = _LEADS.get(kind, ("", ""))
-        lead_id = _id(info, told_by) if name and info.optional_text(told_by) else ""
-        custom, invoice = info.optional_text("custom_field"), info.optional_text("invoice_id")
-        return Row(
-            transaction_id,
-            kind,
-            f"{name}:{lead_id}" if lead_id else "",
-            payment_of(custom),
-            is_ours(custom, invoice),
-            tuple(unmapped),
-        )
+        lead_id = _id(info, told_by) if name else ""
+        if name and ours and not lead_id:
+            raise UnreadableAnswer(f"{info.where}.{told_by}: missing")
+        lead = f"{name}:{lead_id}" if ours and lead_id else ""
+        return Row(_id(info, "transaction_id"), kind, lead, payment_of(custom), tuple(unmapped))
 
 
 def transactions_path(start_s: int, end_s: int, *, number: int, size: int) -> str:
@@ -190,8 +187,8 @@ def transactions_path(start_s: int, end_s: int, *, number: int, size: int) -> st
 
 
 def _id(info: Fields, name: str) -> str:
-    told = info.text(name)
-    if not ID.match(told):
+    told = info.optional_text(name)
+    if told and not ID.match(told):
         raise UnreadableAnswer(f"{info.where}.{name}: not an id")
     return told
 
