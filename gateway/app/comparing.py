@@ -157,6 +157,12 @@ def break_of(payment: Payment, provider_payment_id: str, difference: Difference,
     )
 
 
+def has_lapsed(payment: Payment) -> bool:
+    """Whether all that it had there was dropped unpaid, as we know: that a look shows nothing any more is no news."""
+    facts = payment.facts
+    return not facts.movements and bool(facts.objects) and {each.closure for each in facts.objects} == {Closure.EXPIRED}
+
+
 def our_sums(payment: Payment) -> Sums:
     """What a payment of ours adds to the sums of its currency."""
     sums = payment.sums

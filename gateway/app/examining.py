@@ -13,6 +13,7 @@ from gateway.app.comparing import (
     Difference,
     break_of,
     differences,
+    has_lapsed,
     is_mergeable,
     missing_here,
     missing_there,
@@ -129,6 +130,7 @@ class Examination:
             return await self._unreadable(job, aggregate, lookup.failure)
         if not isinstance(lookup, Found):
             has_there = payment.provider_payment_id is not None or payment.sums.authorized_minor > 0
+            has_there = has_there and not has_lapsed(payment)
             examined = Examined(key, our_sums(payment), is_clean=not has_there)
             if not has_there:
                 return examined

@@ -201,7 +201,9 @@ class Reconciler:
             # A page token does not outlive what it points at, and what was counted before it would be counted again.
             raise Unwalkable(f"the provider's list cannot be continued ({error.message}): ask for a new one") from error
         except ObolError as error:
-            admission.report(Unreadable(error.message))
+            if error.retry_after_s is None:
+                # Where it says when to come again nothing was asked, and nothing of the account's health is known.
+                admission.report(Unreadable(error.message))
             raise Unreachable(error.message, error.retry_after_s or 0.0) from error
         finally:
             admission.release()

@@ -6,6 +6,7 @@ place is read then. The access token is added while sending. A 401 says that not
 once more with a new token, as long as sending is allowed.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,6 @@ from gateway.domain.commands import PreparedRequest
 from gateway.domain.movements import Closure, Facts, MovementKind, MovementStatus, ProviderObject
 from gateway.domain.payments import Payment, PaymentTerms
 from gateway.domain.providers import (
-    Absent,
     Ambiguous,
     Answered,
     CallbackHint,
@@ -34,8 +34,10 @@ from providers.paypal.answers import Done, read_answer
 from providers.paypal.capabilities import CAPABILITIES
 from providers.paypal.event_list import EventList
 from providers.paypal.events import interpret
+from providers.paypal.listing import Listing
 from providers.paypal.mapping import PayPalMapping
 from providers.paypal.objects import Objects
+from providers.paypal.reporting import LAG_S, Reporting
 from providers.paypal.setup import check_setup
 from providers.paypal.tokens import NoToken, Token, Tokens
 from providers.refusals import LATE, not_executed
@@ -58,13 +60,18 @@ def build(settings: ProviderAccountSettings, hooks: ProviderHooks) -> "PayPalAda
 
 
 class PayPalAdapter:
-    """A ProviderAdapter that takes, completes, captures, cancels and refunds payments, reads callbacks, lists events.
+    """A ProviderAdapter that takes, completes, captures, cancels, refunds and lists payments, and reads events.
 
-    `pace` is the port to time and chance, by default the running loop's.
+    `pace` is the port to time and chance, by default the running loop's; `wall` gives unix seconds.
     """
 
     def __init__(
-        self, settings: ProviderAccountSettings, *, unmapped: Callable[[str, str], None], pace: Pace | None = None
+        self,
+        settings: ProviderAccountSettings,
+        *,
+        unmapped: Callable[[str, str], None],
+        pace: Pace | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._pace = pace
@@ -78,6 +85,10 @@ class PayPalAdapter:
         self._mapping = PayPalMapping(settings.account_id, settings.merchant_id, unmapped)
         self._objects = Objects(self._read, self._mapping)
         self._event_list = EventList(self._read)
+        self._reporting = Reporting(self._read, self._mapping)
+        lag_s = _lag_s(settings.options)
+        self._listing = Listing(self._reporting, self._objects, settings.account_id, lag_s=lag_s, wall=wall)
+        self._wall = wall
 
     @property
     def account_id(self) -> str:
@@ -131,8 +142,21 @@ class PayPalAdapter:
         return await self._objects.find(provider_payment_id, timeout_s=timeout_s, now=self._clock())
 
     async def lookup(self, payment_id: str, *, timeout_s: float) -> Lookup:
-        """PayPal searches no orders: by our reference there is nothing to be found, and nothing is proved by that."""
-        return Absent(consistent=False)
+        """The order by our reference, where the transaction search shows it; that nothing is found proves nothing."""
+        return await self._listing.lookup(payment_id, timeout_s=timeout_s, now=self._clock())
+
+    async def list_payments(
+        self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float
+    ) -> tuple[Sequence[Snapshot], str]:
+        """Orders with a transaction in [from, before), a page at a time. Raises Unavailable, InvalidRequest."""
+        return await self._listing.payments(
+            created_from_us=created_from_us,
+            created_before_us=created_before_us,
+            page_token=page_token,
+            limit=limit,
+            timeout_s=timeout_s,
+            now=self._clock(),
+        )
 
     def interpret(self, body: bytes, headers: Mapping[str, str]) -> CallbackHint:
         """What a verified callback is about. Raises ValueError."""
@@ -143,10 +167,16 @@ class PayPalAdapter:
         return await self._event_list.after(after_event_id, limit=limit, timeout_s=timeout_s, now=self._clock())
 
     async def check_setup(self, *, callback_path: str, timeout_s: float) -> Sequence[SetupCheck]:
-        """Whether the credentials are good, and the webhook is there, ours and subscribed. Raises nothing."""
+        """Whether the credentials are good, the webhook is there, ours and subscribed, and the search allowed.
+
+        Raises nothing.
+        """
         token = await self._tokens.get(timeout_s=timeout_s)
         webhook_ids = [secret.reveal() for secret in self._settings.webhook_secrets]
-        return await check_setup(self._read, token, webhook_ids, callback_path=callback_path, timeout_s=timeout_s)
+        checks = await check_setup(self._read, token, webhook_ids, callback_path=callback_path, timeout_s=timeout_s)
+        if isinstance(token, Token):
+            checks.append(await self._reporting.check(now_s=self._wall(), timeout_s=timeout_s))
+        return checks
 
     async def close(self) -> None:
         """Give back connections."""
@@ -215,6 +245,14 @@ def _shown(done: Done, snapshot: Snapshot) -> Snapshot:
 def _taken(snapshot: Snapshot) -> bool:
     captures = [each for each in snapshot.facts.movements if each.kind is MovementKind.CAPTURE]
     return any(each.status is not MovementStatus.FAILED for each in captures)
+
+
+def _lag_s(options: Mapping[str, str]) -> float:
+    """`options.reporting_lag_s`, PayPal's own three hours unless told otherwise. Raises ValueError."""
+    told = options.get("reporting_lag_s", str(LAG_S))
+    if not told.isascii() or not told.isdigit() or int(told) > LAG_S:
+        raise ValueError(f"options.reporting_lag_s must be whole seconds, at most PayPal's own {LAG_S}")
+    return float(told)
 
 
 def _bearer(token: Token) -> dict[str, str]:

@@ -43,8 +43,8 @@ CAPABILITIES = Capabilities(
     key_window_s=ORDERS_KEY_WINDOW_S,
     # PayPal promises of no read that it sees every earlier write.
     absence_is_consistent=False,
-    # It has no search for orders: by our reference none is found.
-    finds_by_reference=False,
+    # Its transaction search has our ids, of what was paid, and late: good to find something, and for nothing else.
+    finds_by_reference=True,
     unpaid_kept_s=UNPAID_KEPT_S,
     adjustment=ADJUSTMENT,
     flight_s_max=120,

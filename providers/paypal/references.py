@@ -80,6 +80,17 @@ def operation_of(movement: Fields, inherited: Iterable[str]) -> str | None:
     return told if _INVOICE.match(told) and told not in inherited else None
 
 
+def payment_of(custom: str) -> str:
+    """The payment of ours that a custom id names; empty where it is none of ours."""
+    read = _CUSTOM.match(custom)
+    return read["payment"] if read else ""
+
+
+def is_ours(custom: str, invoice: str) -> bool:
+    """Whether either id was written by this gateway, be it inherited."""
+    return bool(_CUSTOM.match(custom) or _INVOICE.match(invoice))
+
+
 def _spelled(value: str) -> str:
     """Legible where that is short enough, else in base64url behind "="."""
     plain = quote(value, safe="")

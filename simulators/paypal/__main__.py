@@ -21,8 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hang-seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trusting", action="store_true", help="compare no refund with what is left")
+    parser.add_argument("--reporting-seconds", type=float, default=0.0, help="how late the search shows a transaction")
     told = vars(parser.parse_args(arguments))
-    terms = Terms(trusting=told.pop("trusting"))
+    terms = Terms(trusting=told.pop("trusting"), reporting_seconds=told.pop("reporting_seconds"))
     serve(PayPalSettings(**told, terms=terms))
 
 

@@ -5,6 +5,7 @@
     POST /v2/payments/authorizations/{id}/capture | void, /v2/payments/captures/{id}/refund
     GET  /v2/checkout/orders/{id}, /v2/payments/authorizations | captures | refunds/{id}, /v1/customer/disputes/{id}
     GET  /v1/notifications/webhooks, /v1/notifications/webhooks-events[/{id}], /v1/notifications/certs/{name}
+    GET  /v1/reporting/transactions
 
 A POST goes one way: claim the request id, draw a fault, compute the change, book it with what it came to, wait for the
 disk, answer. `PayPal-Mock-Response: {"mock_application_codes": "<issue>"}` refuses with that issue, as PayPal's own

@@ -13,6 +13,7 @@ from simulators.paypal.events import shown_event
 from simulators.paypal.imitation import Imitation
 from simulators.paypal.order import Json, shown_order, shown_part
 from simulators.paypal.refusals import invalid, missing
+from simulators.paypal.reporting import TRANSACTIONS_PATH, transactions
 from simulators.paypal.steps import shown_dispute
 
 PAGE_MAX = 300
@@ -88,6 +89,7 @@ READERS: dict[str, Callable[[Imitation, Request], Any]] = {
     "/v1/notifications/webhooks": webhooks,
     EVENTS_PATH: events,
     f"{EVENTS_PATH}/{{id}}": event,
+    TRANSACTIONS_PATH: transactions,
 }
 
 

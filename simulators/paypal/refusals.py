@@ -3,6 +3,7 @@
     Refusal            status   name
       invalid          400      INVALID_REQUEST
       unauthenticated  401      AUTHENTICATION_FAILURE
+      forbidden        403      NOT_AUTHORIZED
       missing          404      RESOURCE_NOT_FOUND
       in_progress      409      RESOURCE_CONFLICT
       refused          422      UNPROCESSABLE_ENTITY
@@ -21,6 +22,7 @@ _NAMES = {
         "AUTHENTICATION_FAILURE",
         "Authentication failed due to missing authorization header, or invalid authentication credentials.",
     ),
+    403: ("NOT_AUTHORIZED", "Authorization failed due to insufficient permissions."),
     404: ("RESOURCE_NOT_FOUND", "The specified resource does not exist."),
     409: ("RESOURCE_CONFLICT", "The server has detected a conflict while processing this request."),
     413: ("PAYLOAD_TOO_LARGE", "The request is larger than is taken here."),
@@ -59,6 +61,11 @@ def error_body(status: int, issue: str = "", words: str = "") -> dict[str, Any]:
 def invalid(issue: str) -> Refusal:
     """400: the request itself is wrong."""
     return Refusal(400, issue, kept=False)
+
+
+def forbidden() -> Refusal:
+    """403: this app may not do such a thing."""
+    return Refusal(403)
 
 
 def missing(kept: bool = False) -> Refusal:

@@ -31,7 +31,9 @@ class Terms:
     An authorization can be re-authorized once `honor_seconds` are over. An order that nobody approves is gone after
     `order_seconds`. Request ids of orders and of payments are kept for their own times. `token_seconds` is the life of
     an access token. `trusting`: a refund is not compared with what is left of the capture, as PayPal's is: what a
-    caller asks for too much is then seen on the books.
+    caller asks for too much is then seen on the books. `reporting_seconds` is how late the transaction search shows a
+    transaction, PayPal's three hours at most; `reporting_rows_max` how many it gives for one question; `reporting`:
+    the app may search at all.
     """
 
     order_seconds: float = 6 * HOUR_SECONDS
@@ -42,6 +44,9 @@ class Terms:
     token_seconds: int = 9 * HOUR_SECONDS
     fee_basis_points: int = 349
     trusting: bool = False
+    reporting: bool = True
+    reporting_seconds: float = 0.0
+    reporting_rows_max: int = 10_000
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ class PayPalDriver:
             merchant_id=MERCHANT.merchant_id,
             webhook_secrets=(Secret(WEBHOOK_ID),),
             wire=wire or WireLimits(),
-            options=MappingProxyType({"client_id": MERCHANT.client_id}),
+            options=MappingProxyType({"client_id": MERCHANT.client_id, "reporting_lag_s": "0"}),
         )
         hooks = ProviderHooks(unmapped=lambda provider, kind, value: self.unmapped.append((kind, value)))
         return adapter_builder(self.provider)(settings, hooks)

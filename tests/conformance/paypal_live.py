@@ -38,6 +38,7 @@ class LivePayPalDriver:
     provider = "paypal"
     currency = "USD"
     fresh = False
+    finds_at_once = False
     planted: Sequence[str] = ()
 
     def __init__(self, client_id: str, secret: str, vault_id: str) -> None:

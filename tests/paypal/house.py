@@ -15,13 +15,13 @@ import aiohttp
 import grpc
 from pydantic import SecretStr
 
-from gateway.app.settings import EngineSettings
+from gateway.app.settings import EngineSettings, ReconciliationSettings
 from gateway.config import Settings
 from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, WebhooksSection
 from gateway.main import serving
 from gateway.rpc.address import unix
+from obol.v1 import operations_pb2_grpc, payment_gateway_pb2_grpc, payment_pb2
 from obol.v1 import payment_gateway_pb2 as pb
-from obol.v1 import payment_gateway_pb2_grpc, payment_pb2
 from providers.callbacks import CallbackSettings
 from providers.secret import Secret
 from simulators.paypal.certificates import ROOT_FILE, chain_in
@@ -50,6 +50,7 @@ class PayPalHouse:
     database_url: str
     http: aiohttp.ClientSession
     callback_url: str
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
 
     async def create(self, key: str = "key", amount: int = 2_000, currency: str = "EUR", **asked: Any) -> Any:
         """CreatePayment, by a payer's approval unless told otherwise; the payment."""
@@ -98,9 +99,19 @@ class PayPalHouse:
 
 @asynccontextmanager
 async def open_paypal_house(
-    database_url: str, folder: Path, *, engine: EngineSettings = QUICK, webhooks: bool = True, **terms: Any
+    database_url: str,
+    folder: Path,
+    *,
+    engine: EngineSettings = QUICK,
+    reconciliation: ReconciliationSettings | None = None,
+    webhooks: bool = True,
+    reporting_lag_s: int = 3 * 3600,
+    **terms: Any,
 ) -> AsyncIterator[PayPalHouse]:
-    """A gateway on `database_url`, PayPal, and the sidecar between them where `webhooks` are delivered."""
+    """A gateway on `database_url`, PayPal, and the sidecar between them where `webhooks` are delivered.
+
+    `reporting_lag_s` is how late the gateway believes PayPal's transaction search to be.
+    """
     validation = Validation()
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         path, port = Path(short) / "g", _free_port()
@@ -115,13 +126,18 @@ async def open_paypal_house(
         )
         async with running(settings) as url, aiohttp.ClientSession() as http:
             address = unix(path, "grpc.unix_socket")
+            options = {"client_id": MERCHANT.client_id, "reporting_lag_s": str(reporting_lag_s)}
+            told = _settings(database_url, url, folder, path, engine, options)
+            if reconciliation is not None:
+                told = told.model_copy(update={"reconciliation": reconciliation})
             async with (
-                serving(_settings(database_url, url, folder, path, engine), address),
+                serving(told, address),
                 _sidecar(url, folder, address.target, port),
                 grpc.aio.insecure_channel(address.target) as channel,
             ):
                 stub = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
-                yield PayPalHouse(stub, url, folder, database_url, http, callback_url)
+                operations = operations_pb2_grpc.OperationsStub(channel)
+                yield PayPalHouse(stub, url, folder, database_url, http, callback_url, operations)
     assert not validation.violations, "\n".join(validation.violations)
 
 
@@ -140,7 +156,9 @@ async def _sidecar(url: str, folder: Path, target: str, port: int) -> AsyncItera
         await task
 
 
-def _settings(database_url: str, url: str, folder: Path, path: Path, engine: EngineSettings) -> Settings:
+def _settings(
+    database_url: str, url: str, folder: Path, path: Path, engine: EngineSettings, options: dict[str, str]
+) -> Settings:
     account = ProviderSection(
         provider="paypal",
         base_url=url,
@@ -148,7 +166,7 @@ def _settings(database_url: str, url: str, folder: Path, path: Path, engine: Eng
         webhook_secrets=(SecretStr(MERCHANT.webhook_id),),
         merchant_id=MERCHANT.merchant_id,
         default=True,
-        options={"client_id": MERCHANT.client_id},
+        options=options,
     )
     return Settings(
         data_dir=folder,

@@ -188,7 +188,7 @@ async def test_a_completion_whose_answer_is_lost_is_found(house: PayPalHouse, fa
 
 
 async def test_an_order_whose_answer_cannot_be_read_is_found_by_its_id(quick: PayPalHouse) -> None:
-    """PayPal searches no orders, and tells of none that nobody has approved: the answer's id is all there is of it."""
+    """PayPal searches no orders, only transactions, which one that nobody has approved has none of: its id is all."""
     await quick.control("faults", {"next": [{"fault": "unknown_status", "match": "create"}]})
     unread = await quick.create()
     assert unread.state == State.PAYMENT_STATE_UNKNOWN

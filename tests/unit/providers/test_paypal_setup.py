@@ -9,6 +9,7 @@ from providers.paypal.setup import check_setup
 from providers.paypal.tokens import NoToken, Token
 from providers.refusals import Refusal
 from providers.secret import Secret
+from simulators.paypal.settings import Terms
 from tests.conformance.paypal_driver import WEBHOOK_ID, paypal
 from tests.unit.providers.paypal_objects import received
 
@@ -67,4 +68,14 @@ async def test_the_imitation_is_set_up() -> None:
         assert [each for each in checks if each.problem] == []
         assert SetupCheck("webhook id", "1 set") in checks
         assert WEBHOOK_ID
+        await adapter.close()
+
+
+async def test_an_app_that_may_not_search_is_named() -> None:
+    """Over the wire: everything else is well, and what to switch on is told."""
+    async with paypal(webhook_url=f"http://127.0.0.1:9{PATH}", terms=Terms(reporting=False)) as driver:
+        adapter = driver.adapter()
+        assert isinstance(adapter, ChecksSetup)
+        (lacking,) = [each for each in await adapter.check_setup(callback_path=PATH, timeout_s=5.0) if each.problem]
+        assert (lacking.subject, "Transaction Search" in lacking.problem) == ("transaction search", True)
         await adapter.close()

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -218,3 +219,58 @@ async def test_without_a_token_nothing_is_answered(tmp_path: Path) -> None:
         assert (await client.post(ORDERS, asked("op_2"), "r2", Authorization="Bearer wrong"))[0] == 401
         clock.now += 61
         assert (await client.post(ORDERS, asked("op_3"), "r3"))[0] == 401
+
+
+def searching(start: str, end: str, **more: str) -> str:
+    """A question to the transaction search, of all records."""
+    told = {"start_date": start, "end_date": end, "fields": "transaction_info", "balance_affecting_records_only": "N"}
+    return f"/v1/reporting/transactions?{urlencode({**told, **more})}"
+
+
+JANUARY = ("2027-01-01T00:00:00Z", "2027-01-31T00:00:00Z")
+
+
+async def test_the_search_shows_transactions_late_oldest_first_in_pages(tmp_path: Path) -> None:
+    """A hold, a capture of it and a refund of that, each under its own code; nothing before its time."""
+    clock = Clock()
+    async with imitation(tmp_path, clock, reporting_seconds=3_600.0) as client:
+        _, order = await client.post(ORDERS, {**asked(), "intent": "AUTHORIZE"}, "r1")
+        hold = order["purchase_units"][0]["payments"]["authorizations"][0]["id"]
+        clock.now += 1
+        capture = (await client.post(f"/v2/payments/authorizations/{hold}/capture", {"invoice_id": "op_2"}, "r2"))[1]
+        clock.now += 1
+        refund = (await client.post(f"/v2/payments/captures/{capture['id']}/refund", {"invoice_id": "op_3"}, "r3"))[1]
+        assert "transaction_details" not in (await client.get(searching(*JANUARY)))[1]
+        clock.now += 3_599
+        early = (await client.get(searching(*JANUARY)))[1]
+        clock.now += 1
+        pages = [(await client.get(searching(*JANUARY, page_size="2", page=number)))[1] for number in "12"]
+        rows = [each["transaction_info"] for page in pages for each in page["transaction_details"]]
+        assert (early["total_items"], pages[1]["total_items"], pages[1]["total_pages"]) == (2, 3, 2)
+        assert [(each["transaction_id"], each["transaction_event_code"], each["invoice_id"]) for each in rows] == [
+            (hold, "T1300", "op_1"),
+            (capture["id"], "T0006", "op_2"),
+            (refund["id"], "T1107", "op_3"),
+        ]
+        assert [each.get("paypal_reference_id") for each in rows] == [None, hold, capture["id"]]
+        assert {each["custom_field"] for each in rows} == {"pay_1.op_1.cmd_1"}
+        moving = (await client.get(searching(*JANUARY, balance_affecting_records_only="Y")))[1]
+        assert moving["total_items"] == 2
+
+
+async def test_the_search_refuses_as_paypal_does(tmp_path: Path) -> None:
+    """More than 31 days, no time, a page too large, too many rows; and an app without leave."""
+    async with imitation(tmp_path, reporting_rows_max=1) as client:
+        for number in "12":
+            await client.post(ORDERS, asked(f"op_{number}"), f"r{number}")
+        for question, issue in (
+            (searching("2026-12-01T00:00:00Z", JANUARY[1]), "INVALID_DATE_RANGE"),
+            (searching("yesterday", JANUARY[1]), "INVALID_PARAMETER_SYNTAX"),
+            (searching(*JANUARY, page_size="501"), "INVALID_PARAMETER_VALUE"),
+            (searching(*JANUARY), "RESULTSET_TOO_LARGE"),
+        ):
+            status, answer = await client.get(question)
+            assert (status, answer["details"][0]["issue"]) == (400, issue)
+    async with imitation(tmp_path, reporting=False) as client:
+        status, answer = await client.get(searching(*JANUARY))
+        assert (status, answer["name"]) == (403, "NOT_AUTHORIZED")
