@@ -42,7 +42,7 @@ class Flight:
         """`call`, once its request to `verb` is at the provider and held there by `fault`."""
         before = (await self._injected()).get(fault, 0)
         await self._scene.fail_next((fault, verb))
-        calling = asyncio.ensure_future(call)
+        calling = asyncio.create_task(call)
         async with asyncio.timeout(WAIT_S_MAX):
             while (await self._injected()).get(fault, 0) == before:
                 assert not calling.done(), f"{verb} never was in flight: {calling}"
@@ -69,7 +69,7 @@ async def refused(call: Any) -> Reason:
 
 
 async def test_what_is_in_flight_when_an_account_is_drained_is_settled_as_it_ends(scene: Scene) -> None:
-    """New payments go elsewhere or nowhere, what it has goes on, and an answer is taken, or looked up where it was lost."""
+    """New payments go elsewhere or nowhere, what it has goes on; an answer is taken, or looked up where it was lost."""
     runtime, operator, flight = scene.runtime(rule()), scene.runtime(), Flight(scene)
     old = await created(runtime, wish(key="old", capture_method=CaptureMethod.MANUAL))
     answered = await flight.begin("stall", "payments", created(runtime, wish(key="answered")))
