@@ -20,8 +20,8 @@ from gateway.config import Settings
 from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, WebhooksSection
 from gateway.main import serving
 from gateway.rpc.address import unix
+from obol.v1 import operations_pb2_grpc, payment_gateway_pb2_grpc, payment_pb2
 from obol.v1 import payment_gateway_pb2 as pb
-from obol.v1 import payment_gateway_pb2_grpc, payment_pb2
 from providers.callbacks import CallbackSettings
 from providers.secret import Secret
 from simulators.paypal.certificates import ROOT_FILE, chain_in
@@ -50,6 +50,7 @@ class PayPalHouse:
     database_url: str
     http: aiohttp.ClientSession
     callback_url: str
+    operations: "operations_pb2_grpc.OperationsAsyncStub"
 
     async def create(self, key: str = "key", amount: int = 2_000, currency: str = "EUR", **asked: Any) -> Any:
         """CreatePayment, by a payer's approval unless told otherwise; the payment."""
@@ -121,7 +122,8 @@ async def open_paypal_house(
                 grpc.aio.insecure_channel(address.target) as channel,
             ):
                 stub = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
-                yield PayPalHouse(stub, url, folder, database_url, http, callback_url)
+                operations = operations_pb2_grpc.OperationsStub(channel)
+                yield PayPalHouse(stub, url, folder, database_url, http, callback_url, operations)
     assert not validation.violations, "\n".join(validation.violations)
 
 
