@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import Connection, text
 
@@ -9,6 +10,7 @@ from gateway.domain.commands import Caller, Command, Operation
 from gateway.domain.eras import LogEnd, Turn
 from gateway.domain.modes import AccountMode
 from gateway.domain.observations import Observation
+from gateway.domain.operating import KeptCallback
 from gateway.domain.payments import Payment, Refund
 from gateway.domain.storage import (
     Aggregate,
@@ -172,6 +174,14 @@ class DurableStore(DurableOversight, DurableOperating):
     ) -> Sequence[TakenCallback]:
         taken = await self._hot.take_callbacks(limit=limit, lease_s=lease_s, except_accounts=except_accounts)
         return [self._sealing.taken(each) for each in taken]
+
+    async def find_callback(self, callback_id: str) -> KeptCallback | None:
+        kept = await super().find_callback(callback_id)
+        return kept and replace(kept, callback=self._sealing.callback_if_it_opens(kept.callback))
+
+    async def replay_callback(self, callback_id: str, audit: AuditRecord, *, lease_s: float) -> TakenCallback | None:
+        taken = await super().replay_callback(callback_id, audit, lease_s=lease_s)
+        return taken and self._sealing.taken(taken)
 
     async def change_callback(self, change: CallbackChange, audit: Sequence[AuditRecord] = ()) -> bool:
         return await self._hot.change_callback(change, audit)

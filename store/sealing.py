@@ -144,14 +144,18 @@ class Sealing:
 
     def taken(self, taken: TakenCallback) -> TakenCallback:
         """As it came. One whose key is gone stays sealed: unreadable, it rests in quarantine, and can be replayed."""
-        callback = taken.callback
+        opened = self.callback_if_it_opens(taken.callback)
+        return taken if opened is taken.callback else replace(taken, callback=opened)
+
+    def callback_if_it_opens(self, callback: Callback) -> Callback:
+        """As it came; still sealed where its key is gone."""
         if not callback.body.startswith(SEALED_BYTES):
-            return taken
+            return callback
         try:
-            return replace(taken, callback=replace(callback, body=self.body(callback.callback_id, callback.body)))
+            return replace(callback, body=self.body(callback.callback_id, callback.body))
         except Internal as error:
             _log.error("callback stays sealed", callback_id=callback.callback_id, why=str(error))
-            return taken
+            return callback
 
     def body(self, callback_id: str, body: bytes) -> bytes:
         """A callback's body as it came. Raises Internal where its key is not configured."""

@@ -144,10 +144,11 @@ def _total(dossier: Dossier, kind: MovementKind, ours: set[str] | None, *statuse
 
 
 def _replies(dossier: Dossier) -> _Found:
+    """What a caller was told last is there until its key expires, and there only once it is the last word."""
     for command in dossier.commands:
         final = command.state in FINAL_COMMAND_STATES
         if final and not command.expired and command.reply is None:
-            yield Invariant.I6, f"commands {command.command_id}", f"is {command.state} and has no stored reply"
+            yield Invariant.I10, f"commands {command.command_id}", f"is {command.state} and has no stored reply"
         if not final and command.reply is not None:
             yield Invariant.I6, f"commands {command.command_id}", f"is {command.state} and has a final reply"
 

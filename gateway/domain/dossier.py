@@ -52,6 +52,7 @@ class Invariant(StrEnum):
     I7 = "I7"
     I8 = "I8"
     I9 = "I9"
+    I10 = "I10"
     I12 = "I12"
     I13 = "I13"
     I14 = "I14"

@@ -93,10 +93,8 @@ def test_the_demo_agrees_and_leaves_nothing(tmp_path: Path, provider: str) -> No
     found = LAST_LINE.fullmatch(out.splitlines()[-1])
     assert found, out
     payments, effects, observations, accepted, unknown, violations = map(int, found.groups())
-    # What is captured in two parts has one effect more; not every provider can.
-    parts = "Captured in two parts" in out
-    assert parts or provider == "paypal"
-    assert (payments, effects) == (6, 9 + parts)
+    assert "Captured in two parts" in out
+    assert (payments, effects) == (6, 10)
     assert "acct_away: NOT_SENT, " in out
     assert "acct_main: CHOSEN" in out
     assert observations == accepted == out.count(" observed #") >= 9

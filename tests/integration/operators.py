@@ -21,6 +21,7 @@ from tests.integration.house import QUICK, Command, House, caller, eventually, m
 TENANT = "t1"
 EXECUTED = ops.RESOLUTION_EXECUTED
 NOT_EXECUTED = ops.RESOLUTION_NOT_EXECUTED
+RESTING = (ops.CALLBACK_STATE_APPLIED, ops.CALLBACK_STATE_IGNORED, ops.CALLBACK_STATE_QUARANTINED)
 
 QUIET = replace(
     QUICK,
@@ -154,6 +155,22 @@ async def deliver(
     return answer.callback_id
 
 
+async def operate(operations: Any, rpc: str, **fields: Any) -> Any:
+    """Any RPC of Operations by its stub, by name."""
+    request = getattr(ops, f"{rpc}Request")(**fields)
+    return await getattr(operations, rpc)(request, metadata=(("obol-actor", "ann"),), timeout=10)
+
+
+async def at_rest(operations: Any, event_id: str) -> Any:
+    """The callback of a provider's event, once it rests."""
+
+    async def read() -> Any:
+        listed = (await operate(operations, "ListCallbacks")).callbacks
+        return next(each for each in listed if each.event_id == event_id)
+
+    return await eventually(read, lambda callback: callback.state in RESTING)
+
+
 async def resting(ann: Operator, callback_id: str) -> Any:
     """The callback once it rests."""
 
@@ -161,8 +178,7 @@ async def resting(ann: Operator, callback_id: str) -> Any:
         callbacks = (await ann.call("ListCallbacks")).callbacks
         return next(each for each in callbacks if each.callback_id == callback_id)
 
-    done = (ops.CALLBACK_STATE_APPLIED, ops.CALLBACK_STATE_IGNORED, ops.CALLBACK_STATE_QUARANTINED)
-    return await eventually(read, lambda callback: callback.state in done)
+    return await eventually(read, lambda callback: callback.state in RESTING)
 
 
 def event(event_id: str, payment: dict[str, Any], event_type: str = "payment.updated") -> dict[str, Any]:

@@ -13,7 +13,16 @@ from gateway.domain.dossier import Invariant
 from gateway.domain.errors import Internal
 from gateway.domain.payments import NextAction, Payment
 from gateway.domain.states import CommandState, PaymentState
-from gateway.domain.storage import Claim, CommandChange, PaymentFilter, SettleOutcome, Store
+from gateway.domain.storage import (
+    Callback,
+    CallbackChange,
+    CallbackState,
+    Claim,
+    CommandChange,
+    PaymentFilter,
+    SettleOutcome,
+    Store,
+)
 from gateway.verification import verify
 from store import Sealing, SealingKey, fresh_key, leakage, open_store, parse_key
 from tests.store import making
@@ -88,7 +97,20 @@ async def test_a_client_secret_is_nowhere_in_the_clear_and_reads_as_itself(url: 
     await read_back(store, claim, payment)
     (taken,) = await store.take_callbacks(limit=1, lease_s=1)
     assert taken.callback.body == callback.body
+    await replayed(store, callback)
     assert (await verify(url, planted=["plantedsecret"])).by_invariant[Invariant.I14] == 0
+
+
+async def replayed(store: Store, callback: Callback) -> None:
+    """Found for a dry run, and taken for a replay, it is what came."""
+    change = CallbackChange(callback.callback_id, 1, CallbackState.IGNORED)
+    assert await store.change_callback(change)
+    kept = await store.find_callback(callback.callback_id)
+    assert kept is not None
+    assert kept.callback.body == callback.body
+    again = await store.replay_callback(callback.callback_id, making.audit(), lease_s=1)
+    assert again is not None
+    assert again.callback.body == callback.body
 
 
 async def test_what_holds_no_secret_is_stored_as_it_is(url: str, store: Store) -> None:
