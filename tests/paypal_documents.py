@@ -63,6 +63,8 @@ INVENTED = {
 
 MISTAKEN = {
     "/v1/notifications/webhooks-events/WH-": "the document takes no hyphen in an id, and PayPal's own have three",
+    "/v1/notifications/webhooks-events/sevt_nowhere": "the battery makes up an id that no provider has",
+    "/v2/checkout/orders/spay_nowhere": "the battery makes up an id that no provider has",
 }
 """Beginnings of paths whose requests are not validated, each with the reason."""
 
