@@ -4,7 +4,10 @@ The documents are third-party data and lie outside the tree; without them nothin
 so is skipped with that reason.
 """
 
+import contextlib
 import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ FILES = {
 }
 """The beginning of a path to the document that has it."""
 
+Schema = Mapping[str, Any]
+
 HOST = "https://api-m.sandbox.paypal.com"
 
 DIFFERENCES = {
@@ -49,7 +54,13 @@ def document(name: str) -> OpenAPI:
     """A document, loaded once for a process."""
     # As it is: by the letter of OpenAPI, the one of disputes has an enum in a wrong place.
     config = Config(spec_validator_cls=None)  # type: ignore[arg-type]  # documented: None means not at all
-    return OpenAPI.from_dict(json.loads((DOCUMENTS / name).read_text(encoding="utf-8")), config=config)
+    return OpenAPI.from_dict(_raw(name), config=config)
+
+
+@cache
+def _raw(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((DOCUMENTS / name).read_text(encoding="utf-8"))
+    return told
 
 
 INVENTED = {
@@ -93,6 +104,7 @@ class Validation:
         api = document(name)
         if not excused and not exchanged.path.startswith(tuple(MISTAKEN)):
             self._check(exchanged, lambda: api.validate_request(request))
+            self.violations += [f"{exchanged.method} {exchanged.path}: {each}" for each in _unheard_of(name, exchanged)]
         if not exchanged.status:
             return
         told = exchanged.answer.decode() + exchanged.headers.get("paypal-mock-response", "")
@@ -106,6 +118,59 @@ class Validation:
             cause = error.__cause__ or error
             details = [f"{each.json_path}: {each.message[:200]}" for each in getattr(cause, "schema_errors", ())]
             self.violations.append(f"{exchanged.method} {exchanged.path} {exchanged.status}: {cause} {details}")
+
+
+def _unheard_of(name: str, exchanged: Exchanged) -> Iterator[str]:
+    """Names in a request that its operation does not have: the documents close no object, and so do not refuse them."""
+    told = _raw(name)
+    paths = [path for path in told["paths"] if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), exchanged.path)]
+    place = told["paths"][min(paths, key=lambda each: each.count("{"))] if paths else {}
+    operation = place.get(exchanged.method.lower())
+    if operation is None:
+        # validate_request has said so.
+        return
+    asked = [_resolved(told, each) for each in (*place.get("parameters", ()), *operation.get("parameters", ()))]
+    known = {each["name"] for each in asked if each["in"] == "query"}
+    yield from (f"{each} is no parameter" for each, _ in parse_qsl(exchanged.query) if each not in known)
+    content = _resolved(told, operation.get("requestBody", {})).get("content", {}).get("application/json")
+    if content is not None and exchanged.body:
+        # What is no JSON, validate_request has refused.
+        with contextlib.suppress(ValueError):
+            yield from _unknown_names(told, json.loads(exchanged.body), [content["schema"]], "")
+
+
+def _unknown_names(told: Schema, value: Any, schemas: Sequence[Schema], name: str) -> Iterator[str]:
+    whole = list(_whole(told, schemas))
+    if isinstance(value, list):
+        below = [each["items"] for each in whole if "items" in each]
+        for each in value:
+            yield from _unknown_names(told, each, below, f"{name}[]")
+    elif isinstance(value, dict) and any("properties" in each for each in whole):
+        for member, inner in value.items():
+            place = f"{name}.{member}" if name else member
+            below = [each["properties"][member] for each in whole if member in each.get("properties", ())]
+            if below:
+                yield from _unknown_names(told, inner, below, place)
+            else:
+                yield f"{place} is no property"
+
+
+def _whole(told: Schema, schemas: Sequence[Schema]) -> Iterator[Schema]:
+    """Each schema, and all that it is made of."""
+    for each in schemas:
+        found = _resolved(told, each)
+        yield found
+        for inner in ("allOf", "anyOf", "oneOf"):
+            yield from _whole(told, found.get(inner, ()))
+
+
+def _resolved(told: Schema, schema: Schema) -> Schema:
+    while "$ref" in schema:
+        found: Any = told
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        schema = found
+    return schema
 
 
 class _Request:

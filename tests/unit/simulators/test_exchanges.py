@@ -18,7 +18,7 @@ from tests.paypal_documents import DOCUMENTS, MISSING
 from tests.stripe_document import ABSENT, document
 
 ORDERS = "/v2/checkout/orders"
-ORDER = {"intent": "CAPTURE", "purchase_units": [{"amount": {"currency_code": "USD", "value": "10.00"}}]}
+ORDER: dict[str, Any] = {"intent": "CAPTURE", "purchase_units": [{"amount": {"currency_code": "USD", "value": "10.00"}}]}
 
 
 class Asking:
@@ -79,15 +79,20 @@ async def test_a_wrong_request_to_stripe_is_found(at_stripe: Asking, exchanges: 
 
 
 async def test_a_wrong_request_to_paypal_is_found(at_paypal: Asking, exchanges: Exchanges) -> None:
-    """A value that the document does not take, a field too few, a path that there is not."""
+    """A value that the document does not take, a name that it has not, a field too few, a path that there is not."""
     assert await at_paypal.ask("POST", ORDERS, json=ORDER) == 201
     assert exchanges.problems() == []
     assert await at_paypal.ask("POST", ORDERS, json={**ORDER, "intent": "capture"}) == 400
     assert await at_paypal.ask("POST", ORDERS, json={"intent": "CAPTURE"}) == 400
+    unit = {**ORDER["purchase_units"][0], "invoice_idd": "op_1"}
+    assert await at_paypal.ask("POST", ORDERS, json={**ORDER, "purchase_units": [unit]}) == 201
+    assert await at_paypal.ask("GET", "/v1/notifications/webhooks-events?page=1") == 200
     assert await at_paypal.ask("POST", "/v2/checkout/oders", json=ORDER) == 404
     exchanges.expected += [
         "$.intent: 'capture'",
         "'purchase_units' is a required property",
+        "purchase_units[].invoice_idd is no property",
+        "page is no parameter",
         "POST /v2/checkout/oders 404",
     ]
 
