@@ -84,9 +84,7 @@ class Api:
             return
         url = request.url
         headers = dict(request.headers)
-        observed(
-            Exchanged(request.method, url.path, url.query, headers, body, answer.status, answer.body.encode())
-        )
+        observed(Exchanged(request.method, url.path, url.query, headers, body, answer.status, answer.body.encode()))
 
     def _writing(self, verb: Verb) -> Run:
         async def run(request: Request, body: bytes) -> tuple[Response, Answer | None]:

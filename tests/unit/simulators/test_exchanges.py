@@ -18,7 +18,10 @@ from tests.paypal_documents import DOCUMENTS, MISSING
 from tests.stripe_document import ABSENT, document
 
 ORDERS = "/v2/checkout/orders"
-ORDER: dict[str, Any] = {"intent": "CAPTURE", "purchase_units": [{"amount": {"currency_code": "USD", "value": "10.00"}}]}
+ORDER: dict[str, Any] = {
+    "intent": "CAPTURE",
+    "purchase_units": [{"amount": {"currency_code": "USD", "value": "10.00"}}],
+}
 
 
 class Asking:
@@ -62,7 +65,7 @@ def test_stripes_document_and_samples_are_there() -> None:
 
 
 async def test_a_wrong_request_to_stripe_is_found(at_stripe: Asking, exchanges: Exchanges) -> None:
-    """A parameter that there is not, one of another kind, one too few, a path that there is not: answered 400 and 404."""
+    """A parameter that there is not, one of another kind, one too few, a path that there is not: 400 and 404."""
     told = {"amount": "1000", "currency": "usd"}
     assert await at_stripe.ask("POST", "/v1/payment_intents", data=told) == 200
     assert exchanges.problems() == []
@@ -84,7 +87,7 @@ async def test_a_wrong_request_to_paypal_is_found(at_paypal: Asking, exchanges: 
     assert exchanges.problems() == []
     assert await at_paypal.ask("POST", ORDERS, json={**ORDER, "intent": "capture"}) == 400
     assert await at_paypal.ask("POST", ORDERS, json={"intent": "CAPTURE"}) == 400
-    unit = {**ORDER["purchase_units"][0], "invoice_idd": "op_1"}
+    unit = {**UNIT, "invoice_idd": "op_1"}
     assert await at_paypal.ask("POST", ORDERS, json={**ORDER, "purchase_units": [unit]}) == 201
     assert await at_paypal.ask("GET", "/v1/notifications/webhooks-events?page=1") == 200
     assert await at_paypal.ask("POST", "/v2/checkout/oders", json=ORDER) == 404

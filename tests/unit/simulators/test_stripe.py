@@ -42,7 +42,9 @@ class Asking:
             return answer.status, await answer.json(), answer.headers.get("Idempotent-Replayed") == "true"
 
     async def get(self, path: str, account: str | None = None) -> tuple[int, Json]:
-        headers = {"Authorization": "Bearer sk_test_simulated", **MADE_UP} | ({"Stripe-Account": account} if account else {})
+        headers = {"Authorization": "Bearer sk_test_simulated", **MADE_UP} | (
+            {"Stripe-Account": account} if account else {}
+        )
         async with self._session.get(f"{self.url}/v1/{path}", headers=headers) as answer:
             return answer.status, await answer.json()
 
