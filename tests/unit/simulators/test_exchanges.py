@@ -18,9 +18,10 @@ from tests.paypal_documents import DOCUMENTS, MISSING
 from tests.stripe_document import ABSENT, document
 
 ORDERS = "/v2/checkout/orders"
+UNIT = {"amount": {"currency_code": "USD", "value": "10.00"}}
 ORDER: dict[str, Any] = {
     "intent": "CAPTURE",
-    "purchase_units": [{"amount": {"currency_code": "USD", "value": "10.00"}}],
+    "purchase_units": [UNIT],
 }
 
 
