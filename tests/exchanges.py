@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
-from simulators.hearing import VARIABLE
+from simulators.hearing import UNANSWERED, VARIABLE, write_down
 from simulators.paypal.settings import Exchanged
 from simulators.stripe.settings import Heard
 from tests import paypal_documents, stripe_document
@@ -26,6 +26,7 @@ from tests import paypal_documents, stripe_document
 MADE_UP: Mapping[str, str] = {"Obol-Made-Up": "by a test"}
 """Headers of a request that a test makes up by itself."""
 SHOWN_MAX = 10
+PAYPALS = tuple(paypal_documents.FILES)
 
 Line = Mapping[str, Any]
 
@@ -74,6 +75,25 @@ def listening() -> Iterator[Exchanges]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
+
+
+def overheard(connection: bytes) -> None:
+    """Add the whole requests that came over a connection of HTTP/1.1 to a server that imitates nobody.
+
+    They are Stripe's or PayPal's by what only requests to them have; others are nobody's, and passed over.
+    """
+    file, left = os.environ.get(VARIABLE, ""), connection
+    while file and b"\r\n\r\n" in left:
+        head, _, left = left.partition(b"\r\n\r\n")
+        first, *rest = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in rest)}
+        length = int(headers.get("content-length", "0"))
+        body, left = left[:length], left[length:]
+        method, _, target = first.removesuffix(" HTTP/1.1").partition(" ")
+        path, _, query = target.partition("?")
+        provider = "stripe" if "stripe-version" in headers else "paypal" if path.startswith(PAYPALS) else ""
+        if provider and len(body) == length:
+            write_down(Path(file), provider, Heard(method, path, query, headers, body, UNANSWERED, ""))
 
 
 def broken(line: Line) -> list[str]:
