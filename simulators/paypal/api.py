@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulators.faults import Fault, Hold
+from simulators.hearing import UNANSWERED
 from simulators.paypal.answers import Answer, altered, answered, refusal_answer, sent
 from simulators.paypal.imitation import CERTIFICATE_PATH, Imitation
 from simulators.paypal.reading import READERS
@@ -32,7 +33,7 @@ from simulators.paypal.verbs import VERBS, Asked, Verb
 
 REQUEST_ID_CHARS_MAX = 108
 METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
-NO_ANSWER = Answer(0, "")
+NO_ANSWER = Answer(UNANSWERED, "")
 
 Run = Callable[[Request, bytes], Awaitable[tuple[Response, Answer | None]]]
 """To what goes out, and what the books gave for it (None where nothing was asked of them)."""

@@ -5,6 +5,7 @@ A POST goes one way: claim the key, draw a fault, take a step, book it with its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulators.faults import Fault, Hold
+from simulators.hearing import UNANSWERED
 from simulators.stripe import reading
 from simulators.stripe.answers import altered, refusal_answer, sent
 from simulators.stripe.books import Scope
@@ -26,7 +28,8 @@ from simulators.stripe.settings import Heard
 from simulators.stripe.verbs import VERBS, Verb
 
 KEY_CHARS_MAX = 255
-NO_ANSWER = Answer(0, "")
+STRANGERS = (401, 403)
+NO_ANSWER = Answer(UNANSWERED, "")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -67,9 +70,12 @@ class Api:
                 return await self._write(request, verb)
             except Refusal as refusal:
                 answer = request.state.meant = refusal_answer(refusal)
+                if refusal.status in STRANGERS and self._imitation.settings.heard is not None:
+                    # A stranger's body is read for the sake of telling alone.
+                    with contextlib.suppress(Refusal):
+                        request.state.body = await read_body(request, self._imitation.settings.bounds.body_bytes_max)
                 return sent(answer)
             finally:
-                # A stranger's body is not even read.
                 if hasattr(request.state, "body"):
                     self._tell(request, request.state.body)
 

@@ -15,7 +15,7 @@ from simulators.stripe.settings import StripeSettings
 from tests.conformance.paypal_driver import CLIENT_SECRET, MERCHANT
 from tests.exchanges import MADE_UP, Exchanges
 from tests.paypal_documents import DOCUMENTS, MISSING
-from tests.stripe_document import ABSENT, document
+from tests.stripe_document import ABSENT, document, fixtures
 
 ORDERS = "/v2/checkout/orders"
 UNIT = {"amount": {"currency_code": "USD", "value": "10.00"}}
@@ -60,9 +60,10 @@ async def at_paypal(tmp_path: Path) -> AsyncIterator[Asking]:
 
 
 def test_stripes_document_and_samples_are_there() -> None:
-    """Without the document nothing of Stripe's is validated, which this test says aloud."""
-    if document() is None:
+    """Without them nothing of Stripe's is validated, which this test says aloud."""
+    if document() is None or not fixtures():
         pytest.skip(ABSENT)
+    assert "payment_intent" in fixtures()
 
 
 async def test_a_wrong_request_to_stripe_is_found(at_stripe: Asking, exchanges: Exchanges) -> None:
@@ -108,6 +109,13 @@ async def test_a_request_is_told_also_where_a_fault_takes_its_answer(at_stripe: 
         told = {"amount": "1000", "currency": "usd", f"planted_{fault}": "1"}
         await at_stripe.ask("POST", "/v1/payment_intents", data=told)
         exchanges.expected.append(f"planted_{fault} is no parameter")
+
+
+async def test_a_strangers_request_is_told_as_well(at_stripe: Asking, exchanges: Exchanges) -> None:
+    """A key that is nobody's excuses no wrong parameter."""
+    stranger = Asking(at_stripe.session, at_stripe.url, "of-somebody-else")
+    assert await stranger.ask("POST", "/v1/payment_intents", data={"amout": "1000"}) == 401
+    exchanges.expected += ["amout is no parameter", "amount is missing", "currency is missing"]
 
 
 async def test_what_a_test_makes_up_may_be_wrong_where_it_is_answered_so(
