@@ -1,9 +1,12 @@
 """What holds for every test."""
 
+from collections.abc import Iterator
+
 import pytest
 import structlog
 
 from tests import scratch
+from tests.exchanges import Exchanges, listening
 
 
 def pytest_configure() -> None:
@@ -21,3 +24,9 @@ def _plain_logs() -> None:
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ]
     )
+
+
+@pytest.fixture(autouse=True)
+def exchanges() -> Iterator[Exchanges]:
+    """What imitations of Stripe and PayPal hear and say meanwhile, held to the providers' own documents at the end."""
+    yield from listening()

@@ -23,15 +23,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulators.faults import Fault, Hold
+from simulators.hearing import UNANSWERED
 from simulators.paypal.answers import Answer, altered, answered, refusal_answer, sent
 from simulators.paypal.imitation import CERTIFICATE_PATH, Imitation
 from simulators.paypal.reading import READERS
-from simulators.paypal.refusals import Refusal, invalid, refused
+from simulators.paypal.refusals import Refusal, invalid, missing, refused
 from simulators.paypal.request_ids import StoredAnswer
 from simulators.paypal.settings import Exchanged
 from simulators.paypal.verbs import VERBS, Asked, Verb
 
 REQUEST_ID_CHARS_MAX = 108
+METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
+NO_ANSWER = Answer(UNANSWERED, "")
 
 Run = Callable[[Request, bytes], Awaitable[tuple[Response, Answer | None]]]
 """To what goes out, and what the books gave for it (None where nothing was asked of them)."""
@@ -49,16 +52,18 @@ class Api:
         reads = [
             Route(path, self._endpoint(self._reading(reader)), methods=["GET"]) for path, reader in READERS.items()
         ]
+        unheard_of = self._endpoint(self._unheard_of)
         return [
             Route("/v1/oauth2/token", self._token, methods=["POST"]),
             Route(CERTIFICATE_PATH, self._certificate, methods=["GET"]),
             *writes,
             *reads,
+            *(Route(f"/{version}/{{path:path}}", unheard_of, methods=METHODS) for version in ("v1", "v2")),
         ]
 
     def _endpoint(self, run: Run) -> Any:
         async def endpoint(request: Request) -> Response:
-            body, answer = b"", None
+            body, answer = None, None
             try:
                 body = await read_body(request, self._imitation.settings.bounds.body_bytes_max)
                 if not self._imitation.tokens.good(request.headers.get("authorization", "")):
@@ -67,18 +72,21 @@ class Api:
             except Refusal as refusal:
                 answer = refusal_answer(refusal)
                 response = sent(answer)
-            if answer is not None:
-                self._observe(request, body, answer)
+            finally:
+                # Of what was too much there is nothing whole to tell.
+                if body is not None:
+                    self._observe(request, body, answer or NO_ANSWER)
             return response
 
         return endpoint
 
     def _observe(self, request: Request, body: bytes, answer: Answer) -> None:
+        observed = self._imitation.settings.observed
+        if observed is None:
+            return
         url = request.url
         headers = dict(request.headers)
-        self._imitation.settings.observed(
-            Exchanged(request.method, url.path, url.query, headers, body, answer.status, answer.body.encode())
-        )
+        observed(Exchanged(request.method, url.path, url.query, headers, body, answer.status, answer.body.encode()))
 
     def _writing(self, verb: Verb) -> Run:
         async def run(request: Request, body: bytes) -> tuple[Response, Answer | None]:
@@ -165,6 +173,10 @@ class Api:
             return imitation.wire.spoiled(fault, sent(altered(fault, answer)), hold), answer
 
         return run
+
+    async def _unheard_of(self, request: Request, body: bytes) -> tuple[Response, Answer | None]:
+        answer = refusal_answer(missing())
+        return sent(answer), answer
 
     async def _token(self, request: Request) -> Response:
         await read_body(request, self._imitation.settings.bounds.body_bytes_max)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 
 from starlette.applications import Starlette
 
+from simulators import hearing
 from simulators.paypal.api import Api
 from simulators.paypal.control import Control
 from simulators.paypal.customer import CustomerPage
@@ -31,6 +33,7 @@ async def running(settings: PayPalSettings) -> AsyncIterator[str]:
 
     Raises DirectoryBusy, OSError as `serve` does.
     """
+    settings = replace(settings, observed=settings.observed or hearing.as_told("paypal"))
     with listening(settings.host, settings.port) as (listener, url):
         imitation = Imitation(settings)
         imitation.open(url)

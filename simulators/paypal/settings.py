@@ -63,7 +63,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Exchanged:
-    """One request to the API and its answer as the books gave it, for whoever validates both."""
+    """One request to the API and its answer as the books gave it, for whoever validates both.
+
+    `status` 0 and no answer where there was none to hold to anything: a fault came first, or nobody waited.
+    """
 
     method: str
     path: str
@@ -80,7 +83,7 @@ class PayPalSettings:
 
     Without `webhook_url`, which may hold `{account}`, nothing is delivered. `public_url` is where a payer's browser
     finds the imitation (its own address unless set). `hang_seconds` is how long a silent connection stays open.
-    `observed` hears of each exchange.
+    `observed` hears of each exchange; unless it is set, what SIMULATORS_HEARD says (`simulators/hearing.py`).
     """
 
     data_dir: Path
@@ -97,7 +100,7 @@ class PayPalSettings:
     bounds: Bounds = field(default_factory=Bounds)
     delivery: DeliveryLimits = field(default_factory=DeliveryLimits)
     clock: Callable[[], float] = time.time
-    observed: Callable[[Exchanged], None] = lambda exchanged: None
+    observed: Callable[[Exchanged], None] | None = None
 
     @property
     def delivered_to(self) -> str | None:

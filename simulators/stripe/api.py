@@ -5,6 +5,7 @@ A POST goes one way: claim the key, draw a fault, take a step, book it with its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from simulators.faults import Fault, Hold
+from simulators.hearing import UNANSWERED
 from simulators.stripe import reading
 from simulators.stripe.answers import altered, refusal_answer, sent
 from simulators.stripe.books import Scope
@@ -26,6 +28,8 @@ from simulators.stripe.settings import Heard
 from simulators.stripe.verbs import VERBS, Verb
 
 KEY_CHARS_MAX = 255
+STRANGERS = (401, 403)
+NO_ANSWER = Answer(UNANSWERED, "")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -57,6 +61,7 @@ class Api:
             Route("/v1/events/{id}", self._reading(("expand",), self._event), methods=["GET"]),
             Route("/v1/account", self._reading(("expand",), lambda s, p, i: reading.account(s)), methods=["GET"]),
             Route("/v1/webhook_endpoints", self._reading(reading.LIST_FIELDS, self._endpoints), methods=["GET"]),
+            Route("/v1/{path:path}", self._unheard_of, methods=["GET", "POST", "DELETE"]),
         ]
 
     def _writing(self, verb: Verb) -> Endpoint:
@@ -64,11 +69,15 @@ class Api:
             try:
                 return await self._write(request, verb)
             except Refusal as refusal:
-                answer = refusal_answer(refusal)
-                # A stranger's body is not even read.
-                if hasattr(request.state, "body"):
-                    self._tell(request, request.state.body, answer)
+                answer = request.state.meant = refusal_answer(refusal)
+                if refusal.status in STRANGERS and self._imitation.settings.heard is not None:
+                    # A stranger's body is read for the sake of telling alone.
+                    with contextlib.suppress(Refusal):
+                        request.state.body = await read_body(request, self._imitation.settings.bounds.body_bytes_max)
                 return sent(answer)
+            finally:
+                if hasattr(request.state, "body"):
+                    self._tell(request, request.state.body)
 
         return endpoint
 
@@ -98,7 +107,7 @@ class Api:
             imitation.keys.release(scope.id, key)
         await imitation.books.durable()
         if fault is None:
-            self._tell(request, body, answer)
+            request.state.meant = answer
         return imitation.wire.spoiled(fault, sent(answer), hold)
 
     def _book(
@@ -153,17 +162,26 @@ class Api:
                 answer = Answer(200, json.dumps(reader(scope, params, request.path_params.get("id", ""))))
             except Refusal as refusal:
                 answer = refusal_answer(refusal)
-            await imitation.books.durable()
             if fault is None:
-                self._tell(request, b"", answer)
+                request.state.meant = answer
+            self._tell(request, b"")
+            await imitation.books.durable()
             return imitation.wire.spoiled(fault, sent(altered(fault, answer)), hold)
 
         return endpoint
 
-    def _tell(self, request: Request, body: bytes, answer: Answer) -> None:
+    async def _unheard_of(self, request: Request) -> Response:
+        # Read in order to tell of it.
+        body = await read_body(request, self._imitation.settings.bounds.body_bytes_max)
+        words = f"Unrecognized request URL ({request.method}: {request.url.path[:200]})."
+        answer = request.state.meant = refusal_answer(Refusal(404, "invalid_request_error", None, words))
+        self._tell(request, body)
+        return sent(answer)
+
+    def _tell(self, request: Request, body: bytes) -> None:
         heard = self._imitation.settings.heard
         if heard is not None:
-            url = request.url
+            url, answer = request.url, getattr(request.state, "meant", NO_ANSWER)
             heard(Heard(request.method, url.path, url.query, request.headers, body, answer.status, answer.body))
 
     def _search(self, scope: Scope, params: Params, _: str) -> Object:

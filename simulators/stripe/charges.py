@@ -135,8 +135,9 @@ def refund_moved(step: Step, made: Object, status: str, failure: str = "lost_or_
     if status == "succeeded":
         step.effect("refund", made["id"], of, made["amount"], "request", made["metadata"])
     else:
-        taken = minted("txn") if before == "succeeded" else None
-        made |= {"failure_reason": failure, "failure_balance_transaction": taken}
+        # Where nothing was on the balance there is nothing that takes it off again, and no null either.
+        taken = {"failure_balance_transaction": minted("txn")} if before == "succeeded" else {}
+        made |= {"failure_reason": failure, **taken}
         of["amount_refunded"] -= made["amount"]
         of["refunded"] = False
         if before == "succeeded":

@@ -103,7 +103,6 @@ def charge(intent: Object, method: TestMethod, now: int) -> Object:
         "payment_intent": intent["id"],
         "payment_method": intent["payment_method"],
         "payment_method_details": _method_details(method),
-        "radar_options": {},
         "receipt_email": None,
         "receipt_number": None,
         "receipt_url": None,

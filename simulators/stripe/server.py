@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 
 from starlette.applications import Starlette
 
+from simulators import hearing
 from simulators.serving import listening, serving, until_signalled
 from simulators.stripe.api import Api
 from simulators.stripe.control import Control
@@ -31,6 +33,7 @@ async def running(settings: StripeSettings) -> AsyncIterator[str]:
 
     Raises DirectoryBusy, OSError as `serve` does.
     """
+    settings = replace(settings, heard=settings.heard or hearing.as_told("stripe"))
     with listening(settings.host, settings.port) as (listener, url):
         imitation = Imitation(settings)
         imitation.open(url)

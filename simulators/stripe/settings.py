@@ -57,7 +57,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Heard:
-    """One exchange as it was meant, before a fault spoils it on the wire. `body` is the request's, `answer` JSON."""
+    """One exchange as it was meant, before a fault spoils it on the wire. `body` is the request's, `answer` JSON.
+
+    `status` 0 and no answer where there was none to hold to anything: a fault came first, or it is a replay.
+    """
 
     method: str
     path: str
@@ -74,7 +77,8 @@ class StripeSettings:
 
     `webhook_url` may hold `{account}`; without it nothing is delivered. `public_url` is where a customer's browser
     finds the imitation (its own address unless set). `hang_seconds` is how long a silent connection stays open.
-    `heard` is told of every exchange, for tests that hold both sides to the provider's own document.
+    `heard` is told of every exchange, for tests that hold both sides to the provider's own document; unless it is set,
+    what SIMULATORS_HEARD says (`simulators/hearing.py`).
     """
 
     data_dir: Path

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.exchanges import Exchanges
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 RUNS = (("sqlite", "sandbox", 6), ("postgresql", "sandbox", 6), ("sqlite", "paypal", 3), ("postgresql", "stripe", 4))
@@ -14,8 +16,13 @@ SEED = 7
 
 
 @pytest.mark.parametrize(("store", "provider", "kills"), RUNS)
-def test_nothing_is_lost_or_done_twice_while_processes_are_killed(store: str, provider: str, kills: int) -> None:
-    """Some kills in the middle of things, provider faults, lost connections: every promise of the design holds."""
+def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
+    store: str, provider: str, kills: int, exchanges: Exchanges
+) -> None:
+    """Some kills in the middle of things, provider faults, lost connections: every promise of the design holds.
+
+    Every request keeps to the provider's own documents meanwhile (`exchanges`).
+    """
     run = subprocess.run(
         [sys.executable, "-m", "tests.torture", str(kills), store, str(SEED), provider],
         cwd=Path(__file__).parents[2],
@@ -28,3 +35,4 @@ def test_nothing_is_lost_or_done_twice_while_processes_are_killed(store: str, pr
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr[-4000:]}"
     assert last.startswith(f"torture: store={store} kills=")
     assert last.endswith(" unresolved=0 violations=0")
+    assert exchanges.count(provider) > 0

@@ -1,10 +1,15 @@
-"""A server on a real socket that does to its callers what a test tells it, and keeps every byte it got."""
+"""A server on a real socket that does to its callers what a test tells it, and keeps every byte it got.
+
+What is a request to Stripe or PayPal among them is held to the provider's own documents at the end (`tests.exchanges`).
+"""
 
 import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+
+from tests.exchanges import overheard
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -67,6 +72,8 @@ async def misbehaving(*behaviours: Behaviour) -> AsyncIterator[Misbehaving]:
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in told.got:
+            overheard(bytes(connection))
 
 
 def answering(*answers: bytes) -> Behaviour:

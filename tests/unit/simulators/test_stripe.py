@@ -16,9 +16,9 @@ import pytest
 
 from simulators.stripe.methods import METHODS
 from simulators.stripe.server import running
-from simulators.stripe.settings import Heard, StripeSettings, Terms
+from simulators.stripe.settings import StripeSettings, Terms
 from simulators.webhooks import DeliveryLimits
-from tests.stripe_document import document
+from tests.exchanges import MADE_UP
 from tests.unit.simulators.rig import Clock, Receiver, until
 
 BY_CONTROL = Terms(processing_seconds=None, refund_seconds=None, dispute_seconds=None)
@@ -35,14 +35,16 @@ class Asking:
     async def post(
         self, path: str, key: str | None = None, account: str | None = None, **fields: str
     ) -> tuple[int, Json, bool]:
-        headers = {"Idempotency-Key": key or str(uuid4()), "Authorization": "Bearer sk_test_simulated"}
+        headers = {"Idempotency-Key": key or str(uuid4()), "Authorization": "Bearer sk_test_simulated", **MADE_UP}
         if account:
             headers["Stripe-Account"] = account
         async with self._session.post(f"{self.url}/v1/{path}", data=fields, headers=headers) as answer:
             return answer.status, await answer.json(), answer.headers.get("Idempotent-Replayed") == "true"
 
     async def get(self, path: str, account: str | None = None) -> tuple[int, Json]:
-        headers = {"Authorization": "Bearer sk_test_simulated"} | ({"Stripe-Account": account} if account else {})
+        headers = {"Authorization": "Bearer sk_test_simulated", **MADE_UP} | (
+            {"Stripe-Account": account} if account else {}
+        )
         async with self._session.get(f"{self.url}/v1/{path}", headers=headers) as answer:
             return answer.status, await answer.json()
 
@@ -71,17 +73,13 @@ def clock() -> Clock:
 
 @pytest.fixture
 def opened(tmp_path: Path, clock: Clock) -> Opened:
-    """Opens an imitation in the test's directory; what it hears and says is held to Stripe's own document."""
+    """Opens an imitation in the test's directory."""
 
     @asynccontextmanager
     async def open_one(**settings: Any) -> AsyncIterator[Asking]:
-        heard: list[Heard] = []
-        chosen = {"port": 0, "terms": BY_CONTROL, "clock": clock, "heard": heard.append, **settings}
+        chosen = {"port": 0, "terms": BY_CONTROL, "clock": clock, **settings}
         async with running(StripeSettings(tmp_path, **chosen)) as url, aiohttp.ClientSession() as session:
             yield Asking(session, url)
-        known = document()
-        broken = [problem for each in heard for problem in known.broken(each)] if known else []
-        assert not [each for each in broken if "is no parameter" not in each and "is missing" not in each]
 
     return open_one
 

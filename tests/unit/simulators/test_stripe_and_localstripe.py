@@ -17,6 +17,7 @@ import pytest
 
 from simulators.stripe.server import running
 from simulators.stripe.settings import StripeSettings, Terms
+from tests.exchanges import MADE_UP
 
 START_S_MAX = 20.0
 # Its own start binds every interface and keeps its objects in a file of the machine's.
@@ -45,7 +46,7 @@ class Side:
         self._session, self._url, self._methods = session, url, methods
 
     async def ask(self, method: str, path: str, **fields: str) -> tuple[int, dict[str, Any]]:
-        headers = {"Authorization": "Bearer sk_test_simulated"}
+        headers = {"Authorization": "Bearer sk_test_simulated", **MADE_UP}
         async with self._session.request(method, f"{self._url}/v1/{path}", data=fields, headers=headers) as answer:
             return answer.status, await answer.json()
 
