@@ -33,7 +33,7 @@ class Asking:
 
     async def ask(self, method: str, path: str, *, made_up: bool = False, **said: Any) -> int:
         """The status of the answer."""
-        headers = self._headers | (MADE_UP if made_up else {})
+        headers = {**self._headers, **(MADE_UP if made_up else {})}
         async with self.session.request(method, self.url + path, headers=headers, **said) as answer:
             await answer.read()
             return answer.status
