@@ -60,12 +60,6 @@ def document(name: str) -> OpenAPI:
     return OpenAPI.from_dict(told, config=config)
 
 
-@cache
-def _raw(name: str) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads((DOCUMENTS / name).read_text(encoding="utf-8"))
-    return told
-
-
 INVENTED = {
     0: "nobody answered what a test made up",
     400: "a test asked for something malformed",
@@ -121,6 +115,12 @@ class Validation:
             cause = error.__cause__ or error
             details = [f"{each.json_path}: {each.message[:200]}" for each in getattr(cause, "schema_errors", ())]
             self.violations.append(f"{exchanged.method} {exchanged.path} {exchanged.status}: {cause} {details}")
+
+
+@cache
+def _raw(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((DOCUMENTS / name).read_text(encoding="utf-8"))
+    return told
 
 
 def _unheard_of(name: str, exchanged: Exchanged) -> Iterator[str]:
