@@ -111,6 +111,14 @@ async def test_a_request_is_told_also_where_a_fault_takes_its_answer(at_stripe: 
         exchanges.expected.append(f"planted_{fault} is no parameter")
 
 
+async def test_paypals_is_told_as_well_where_nothing_is_answered(at_paypal: Asking, exchanges: Exchanges) -> None:
+    """The connection is reset before anything is booked."""
+    await at_paypal.ask("POST", "/control/faults", json={"next": [{"fault": "reset_before", "match": "create"}]})
+    with pytest.raises(aiohttp.ClientError):
+        await at_paypal.ask("POST", ORDERS, json={**ORDER, "planted": 1})
+    exchanges.expected.append("planted is no property")
+
+
 async def test_a_strangers_request_is_told_as_well(at_stripe: Asking, exchanges: Exchanges) -> None:
     """A key that is nobody's excuses no wrong parameter."""
     stranger = Asking(at_stripe.session, at_stripe.url, "of-somebody-else")
