@@ -4,11 +4,16 @@ A fixture in tests/conftest.py names a file for each test (`simulators/hearing.p
 in this process or in one that the test starts, writes down what it heard; afterwards each exchange that differs from
 those before is validated. A request that a test makes up by itself, past the adapters, says so (MADE_UP), and then it
 may be wrong where the answer says that it is; an adapter's may not.
+
+`python -m tests.exchanges FILE` does the same for a file that was asked for by hand, such as a long torture's:
+
+    SIMULATORS_HEARD=/tmp/heard.jsonl make torture PROVIDER=paypal
 """
 
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -176,3 +181,16 @@ def _plain(text: str) -> str:
     """With every digit alike; and words in which digits and letters mix, as ids do, for their length alone."""
     mixed = re.sub(r"(?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,}", lambda found: "~" * len(found.group()), text)
     return re.sub(r"[0-9]", "0", mixed)
+
+
+def main(arguments: list[str]) -> int:
+    """Tell what the exchanges of a file break; 1 where they break anything, or there are none."""
+    exchanges = Exchanges(Path(arguments[0]))
+    heard, problems = len(exchanges.lines()), exchanges.problems()
+    last = f"exchanges: heard={heard} distinct={len(_in_order())} problems={len(problems)}"
+    sys.stdout.writelines(f"{each}\n" for each in (*problems, last))
+    return 0 if heard and not problems else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -55,14 +55,9 @@ def document(name: str) -> OpenAPI:
     """A document, loaded once for a process."""
     # As it is: by the letter of OpenAPI, the one of disputes has an enum in a wrong place.
     config = Config(spec_validator_cls=None)  # type: ignore[arg-type]  # documented: None means not at all
-    return OpenAPI.from_dict(_raw(name), config=config)
-
-
-@cache
-def _raw(name: str) -> dict[str, Any]:
     # The one of the transaction search has "/v1/reporting" in its server and in its paths: the paths are right.
-    told: dict[str, Any] = json.loads((DOCUMENTS / name).read_text(encoding="utf-8"))
-    return {**told, "servers": [{"url": HOST}]}
+    told = {**json.loads((DOCUMENTS / name).read_text(encoding="utf-8")), "servers": [{"url": HOST}]}
+    return OpenAPI.from_dict(told, config=config)
 
 
 INVENTED = {
@@ -120,6 +115,12 @@ class Validation:
             cause = error.__cause__ or error
             details = [f"{each.json_path}: {each.message[:200]}" for each in getattr(cause, "schema_errors", ())]
             self.violations.append(f"{exchanged.method} {exchanged.path} {exchanged.status}: {cause} {details}")
+
+
+@cache
+def _raw(name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads((DOCUMENTS / name).read_text(encoding="utf-8"))
+    return told
 
 
 def _unheard_of(name: str, exchanged: Exchanged) -> Iterator[str]:

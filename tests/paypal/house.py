@@ -30,6 +30,7 @@ from simulators.paypal.imitation import CERTIFICATE_PATH
 from simulators.paypal.server import running
 from simulators.paypal.settings import Merchant, PayPalSettings, Terms
 from tests.integration.house import QUICK, caller, eventually, money
+from tests.paypal_documents import Validation
 from webhook_http.server import serve
 from webhook_http.settings import SidecarSettings
 
@@ -111,6 +112,7 @@ async def open_paypal_house(
 
     `reporting_lag_s` is how late the gateway believes PayPal's transaction search to be.
     """
+    validation = Validation()
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
         path, port = Path(short) / "g", _free_port()
         callback_url = f"http://127.0.0.1:{port}/webhooks/paypal/{ACCOUNT}"
@@ -119,6 +121,7 @@ async def open_paypal_house(
             port=0,
             hang_seconds=5.0,
             webhook_url=callback_url if webhooks else None,
+            observed=validation.observe,
             terms=Terms(**terms),
         )
         async with running(settings) as url, aiohttp.ClientSession() as http:
@@ -135,6 +138,7 @@ async def open_paypal_house(
                 stub = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
                 operations = operations_pb2_grpc.OperationsStub(channel)
                 yield PayPalHouse(stub, url, folder, database_url, http, callback_url, operations)
+    assert not validation.violations, "\n".join(validation.violations)
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ class Asking:
 
     async def ask(self, method: str, path: str, *, made_up: bool = False, **said: Any) -> int:
         """The status of the answer."""
-        headers = self._headers | (MADE_UP if made_up else {})
+        headers = {**self._headers, **(MADE_UP if made_up else {})}
         async with self.session.request(method, self.url + path, headers=headers, **said) as answer:
             await answer.read()
             return answer.status
@@ -109,6 +109,14 @@ async def test_a_request_is_told_also_where_a_fault_takes_its_answer(at_stripe: 
         told = {"amount": "1000", "currency": "usd", f"planted_{fault}": "1"}
         await at_stripe.ask("POST", "/v1/payment_intents", data=told)
         exchanges.expected.append(f"planted_{fault} is no parameter")
+
+
+async def test_paypals_is_told_as_well_where_nothing_is_answered(at_paypal: Asking, exchanges: Exchanges) -> None:
+    """The connection is reset before anything is booked."""
+    await at_paypal.ask("POST", "/control/faults", json={"next": [{"fault": "reset_before", "match": "create"}]})
+    with pytest.raises(aiohttp.ClientError):
+        await at_paypal.ask("POST", ORDERS, json={**ORDER, "planted": 1})
+    exchanges.expected.append("planted is no property")
 
 
 async def test_a_strangers_request_is_told_as_well(at_stripe: Asking, exchanges: Exchanges) -> None:
