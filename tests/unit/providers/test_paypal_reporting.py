@@ -151,6 +151,7 @@ async def test_the_request_is_bounded_and_asks_for_no_person() -> None:
         ("T1106", Kind.REVERSAL, f"capture:{HOLD}"),
         ("T0401", Kind.OTHER, ""),
         ("T1201", Kind.OTHER, ""),
+        ("T1105", Kind.OTHER, ""),
     ],
 )
 async def test_a_code_says_what_leads_to_the_order(code: str, kind: Kind, lead: str) -> None:
