@@ -103,7 +103,8 @@ class Listing:
         """A page of the orders that had a transaction in [from, before), whole as they are now.
 
         What bears no id of ours is there as a record without one. Raises InvalidRequest CURSOR_INVALID for a token that
-        is none, and Unavailable: also while the window may not be complete yet, then with `retry_after_s`.
+        is none, FIELD_INVALID for a window that ends far ahead, and Unavailable: also while the window may not be
+        complete yet, then with `retry_after_s`.
         """
         deadline = now() + timeout_s
         place = _placed(page_token) if page_token else self._begun(created_from_us, created_before_us, limit)
@@ -150,13 +151,19 @@ class Listing:
 
     def _begun(self, created_from_us: int, created_before_us: int, limit: int) -> _Place | None:
         """The first place; None for a window in which there is nothing to be listed."""
-        wall_s = self._wall()
-        until = min(created_before_us / 1_000_000, wall_s)
+        wall_s, end_s = self._wall(), created_before_us / 1_000_000
         # An older transaction is in no list of PayPal's any more.
         start_s = max(created_from_us // 1_000_000, math.floor(wall_s) - KEPT_S)
+        until = min(end_s, wall_s)
         if start_s >= until:
             return None
-        wait_s = until + self._lag_s - wall_s
+        wait_s = end_s + self._lag_s - wall_s if self._lag_s else 0.0
+        if wait_s > 2 * self._lag_s:
+            raise InvalidRequest(
+                Reason.FIELD_INVALID,
+                "this window ends too far ahead: its job would wait for it",
+                field="window_end_time",
+            )
         if wait_s > 0:
             raise Unavailable(
                 Reason.PROVIDER_UNAVAILABLE,

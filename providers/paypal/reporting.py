@@ -59,6 +59,7 @@ class Kind(StrEnum):
     UNMAPPED = "UNMAPPED"
 
 
+_OTHER_REVERSALS = "01 02 03 04 05 08 09 12 14 15"
 CODES: Mapping[str, Kind] = MappingProxyType(
     {
         "T1107": Kind.REFUND,
@@ -66,6 +67,8 @@ CODES: Mapping[str, Kind] = MappingProxyType(
         # Held, and let go again, while a payment is looked into.
         "T1110": Kind.REVERSAL,
         "T1111": Kind.REVERSAL,
+        # Reversals of transfers, of points, of holds of the balance, of fees and of payouts.
+        **{f"T11{each}": Kind.OTHER for each in _OTHER_REVERSALS.split()},
         "T1300": Kind.AUTHORIZATION,
         "T1301": Kind.AUTHORIZATION,
         "T1302": Kind.VOID,

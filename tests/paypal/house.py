@@ -106,11 +106,13 @@ async def open_paypal_house(
     reconciliation: ReconciliationSettings | None = None,
     webhooks: bool = True,
     reporting_lag_s: int = 3 * 3600,
+    failures_max: int = 5,
     **terms: Any,
 ) -> AsyncIterator[PayPalHouse]:
     """A gateway on `database_url`, PayPal, and the sidecar between them where `webhooks` are delivered.
 
-    `reporting_lag_s` is how late the gateway believes PayPal's transaction search to be.
+    `reporting_lag_s` is how late the gateway believes PayPal's transaction search to be; `failures_max` failures in a
+    row open the account's breaker.
     """
     validation = Validation()
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
@@ -127,7 +129,7 @@ async def open_paypal_house(
         async with running(settings) as url, aiohttp.ClientSession() as http:
             address = unix(path, "grpc.unix_socket")
             options = {"client_id": MERCHANT.client_id, "reporting_lag_s": str(reporting_lag_s)}
-            told = _settings(database_url, url, folder, path, engine, options)
+            told = _settings(database_url, url, folder, path, engine, options, failures_max)
             if reconciliation is not None:
                 told = told.model_copy(update={"reconciliation": reconciliation})
             async with (
@@ -157,7 +159,13 @@ async def _sidecar(url: str, folder: Path, target: str, port: int) -> AsyncItera
 
 
 def _settings(
-    database_url: str, url: str, folder: Path, path: Path, engine: EngineSettings, options: dict[str, str]
+    database_url: str,
+    url: str,
+    folder: Path,
+    path: Path,
+    engine: EngineSettings,
+    options: dict[str, str],
+    failures_max: int,
 ) -> Settings:
     account = ProviderSection(
         provider="paypal",
@@ -167,6 +175,7 @@ def _settings(
         merchant_id=MERCHANT.merchant_id,
         default=True,
         options=options,
+        failures_max=failures_max,
     )
     return Settings(
         data_dir=folder,

@@ -1,5 +1,6 @@
 """What PayPal's own records tell: an order whose id was lost, a refund that no event told of; and no leave to ask."""
 
+import asyncio
 import time
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -20,7 +21,9 @@ QUICK_RECONCILIATION = ReconciliationSettings(
 WINDOW_S = 24 * 3_600
 
 
-def opened(folder: Path, *, engine: EngineSettings = QUICK, **terms: Any) -> AbstractAsyncContextManager[PayPalHouse]:
+def opened(
+    folder: Path, *, engine: EngineSettings = QUICK, reporting_lag_s: int = 0, **more: Any
+) -> AbstractAsyncContextManager[PayPalHouse]:
     """A house without events, which believes what the search shows."""
     return open_paypal_house(
         sqlite_url(folder),
@@ -28,8 +31,8 @@ def opened(folder: Path, *, engine: EngineSettings = QUICK, **terms: Any) -> Abs
         engine=engine,
         reconciliation=QUICK_RECONCILIATION,
         webhooks=False,
-        reporting_lag_s=0,
-        **terms,
+        reporting_lag_s=reporting_lag_s,
+        **more,
     )
 
 
@@ -102,4 +105,19 @@ async def test_an_order_that_was_dropped_unpaid_is_no_break(tmp_path: Path) -> N
         job, breaks = await reconciled(house, time.time() + 60)
         assert (job.state, breaks) == (ops.RECONCILIATION_STATE_DONE, []), job.failure
         assert (job.provider_count, job.payment_count) == (0, 1)
+    await sound(house.database_url, tmp_path)
+
+
+async def test_a_window_that_may_not_be_complete_waits_and_nobody_else_does(tmp_path: Path) -> None:
+    """Not listed before PayPal must show all of it; nothing was asked, so that no breaker takes it for an outage."""
+    async with opened(tmp_path, reporting_lag_s=3_600, failures_max=1) as house:
+        wanted = ops.GetReconciliationRequest(reconciliation_id=await asked(house, time.time()))
+        await eventually(
+            lambda: house.operations.GetReconciliation(wanted, metadata=caller("t1"), timeout=10),
+            lambda answer: answer.reconciliation.state == ops.RECONCILIATION_STATE_RUNNING,
+        )
+        await asyncio.sleep(0.3)
+        assert (await house.create(payment_method="wallet_ok")).state == State.PAYMENT_STATE_CAPTURED
+        found = await house.operations.GetReconciliation(wanted, metadata=caller("t1"), timeout=10)
+        assert found.reconciliation.state == ops.RECONCILIATION_STATE_RUNNING
     await sound(house.database_url, tmp_path)

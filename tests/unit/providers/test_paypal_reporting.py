@@ -151,6 +151,7 @@ async def test_the_request_is_bounded_and_asks_for_no_person() -> None:
         ("T1106", Kind.REVERSAL, f"capture:{HOLD}"),
         ("T0401", Kind.OTHER, ""),
         ("T1201", Kind.OTHER, ""),
+        ("T1105", Kind.OTHER, ""),
     ],
 )
 async def test_a_code_says_what_leads_to_the_order(code: str, kind: Kind, lead: str) -> None:
@@ -253,7 +254,9 @@ async def test_a_window_is_listed_once_it_must_be_complete() -> None:
     assert early.value.retry_after_s == 7.0
     with pytest.raises(Unavailable) as future:
         await page_of(paypal.listing(lag_s=LAG_S), NOW_S - 3 * LAG_S, NOW_S + 9_000)
-    assert (future.value.retry_after_s, paypal.asked) == (LAG_S, [])
+    assert (future.value.retry_after_s, paypal.asked) == (LAG_S + 9_000, [])
+    with pytest.raises(InvalidRequest, match="too far ahead"):
+        await page_of(paypal.listing(lag_s=LAG_S), NOW_S - 3 * LAG_S, NOW_S + LAG_S + 1)
     assert await page_of(paypal.listing(lag_s=LAG_S), NOW_S - 2 * LAG_S, NOW_S - LAG_S) == ([], "")
 
 
