@@ -57,6 +57,9 @@ FAILOVER_S_MAX = 600.0
 """A failover that has not come to its next account by then ends with the decline: the payer is long gone."""
 
 STEPS_MAX = 32
+LOST_STEPS_MAX = 16
+"""How far a create is looked for that a restore lost: further than rules let any go on."""
+
 PAUSE_S = 0.25
 TIMED_OUT = "the failover took too long"
 
@@ -182,7 +185,9 @@ class Failover:
         route = payment.route
         assert route is not None
         wish = wish_of(command)
-        steps = {operation_id_of(wish, step): step for step in range(declined.step + 1, len(route.candidates) + 1)}
+        # Not as many as the route has accounts: one that was tried again in the lost time had another.
+        last = max(len(route.candidates), LOST_STEPS_MAX)
+        steps = {operation_id_of(wish, step): step for step in range(declined.step + 1, last + 1)}
         lost = await self._store.lost_steps(payment.tenant_id, list(steps))
         if not lost:
             return None

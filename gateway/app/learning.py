@@ -11,7 +11,7 @@ import structlog
 
 from gateway.app.clock import Clock, jitter, new_id
 from gateway.app.elsewhere import gone_elsewhere
-from gateway.app.leaving import may_be_doubted
+from gateway.app.leaving import would_fail
 from gateway.app.replies import ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, settlement_of
@@ -136,7 +136,7 @@ class Learning:
         return settlement_of(aggregate, lesson, now_us=self._clock.now_us(), codec=self._codec, settings=self._settings)
 
     async def _with_doubt(self, aggregate: Aggregate, lesson: Lesson) -> Lesson:
-        """The lesson, and whether a restore leaves open that the create went on; asks only where that can matter.
+        """The lesson, and whether a restore leaves open that the create went on; asks only where it would fail by it.
 
         What a first call is answered with is no news of the time that a restore lost: its claim was made after that.
         """
@@ -144,7 +144,9 @@ class Learning:
         held = next((o for o in aggregate.operations if o.operation_id == lesson.operation_id), None)
         if lesson.source is Source.API_REPLY and held is not None and held.state is CommandState.SENDING:
             return lesson
-        if not may_be_doubted(payment, aggregate.commands, aggregate.operations):
+        settlement = self.preview(aggregate, lesson)
+        after = {each.command_id: each.state for each in settlement.commands} if settlement is not None else {}
+        if not would_fail(payment, aggregate.commands, after):
             return lesson
         return replace(lesson, doubted=bool(await gone_elsewhere(self._store, payment)))
 

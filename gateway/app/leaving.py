@@ -6,7 +6,7 @@ state, has no reply, and the payment is what it was before. What the account tha
 any more, except that money is money.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.domain.commands import ENTRY_KINDS, Command, CommandKind, Operation
@@ -126,29 +126,23 @@ def open_at(facts: Facts, account_id: str) -> bool:
     return any(each.account_id == account_id and each.closure is Closure.OPEN for each in facts.objects)
 
 
-def may_be_doubted(payment: Payment, commands: Iterable[Command], operations: Sequence[Operation]) -> bool:
-    """Whether a decline of the create could hide a later step that a restore lost: then somebody must look.
+def would_fail(payment: Payment, commands: Iterable[Command], after: Mapping[str, CommandState]) -> bool:
+    """Whether the create of a payment that rules routed fails by what commands come to: a lost step may hide behind it.
 
-    A restore takes its command back to SENDING, or to NOT_SENT; and a look at a provider that does not answer makes it
-    UNKNOWN.
+    A restore takes its command back to SENDING, or to NOT_SENT, and a look at a provider that does not answer makes it
+    UNKNOWN. What its route says now does not tell where it went: a create that is tried again takes a new one.
     """
-    route = payment.route
-    if route is None or route.failing_over or FailoverOn.SOFT_DECLINE not in route.failover_on:
+    create = next((each for each in commands if each.kind is CommandKind.CREATE), None)
+    if create is None or payment.route is None or failing_over(payment) or create.state not in _DOUBTFUL:
         return False
-    command = next((each for each in commands if each.kind is CommandKind.CREATE), None)
-    if command is None or command.state not in _DOUBTFUL:
-        return False
-    last = last_operation(command.command_id, operations)
-    return route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
+    return after.get(create.command_id) is CommandState.FAILED
 
 
 def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts, *, doubted: bool) -> bool:
     route = payment.route
-    if route is None or last.state is not CommandState.FAILED:
+    if route is None or last.state is not CommandState.FAILED or _money_at(facts, last.account_id):
         return False
-    is_here = last.account_id == payment.account_id and last.account_id not in route.left
-    has_next = route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
-    if not is_here or not has_next or _money_at(facts, last.account_id):
+    if last.account_id != payment.account_id or last.account_id in route.left:
         return False
     if doubted:
         # What went on in the time that a restore lost has gone on, whatever the decline looks like now and whatever its
@@ -160,6 +154,7 @@ def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts
         and is_soft(last.decline)
         # Without an object there is nothing whose cancellation could be confirmed.
         and (open_at(facts, last.account_id) or cancelled_at(facts, last.account_id))
+        and route.next_account(FailoverOn.SOFT_DECLINE, {last.account_id}) is not None
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app.callbacks import Delivery
 from gateway.domain.commands import CommandKind
-from gateway.domain.errors import Conflict, Precondition
+from gateway.domain.errors import Conflict, ObolError, Precondition, Unavailable
 from gateway.domain.lost import LostOutcome
 from gateway.domain.providers import Found
 from gateway.domain.states import CommandState, PaymentState
@@ -132,6 +132,31 @@ async def test_a_lost_step_that_was_undone_ends_with_the_decline(tmp_path: Path)
         aggregate = await lost.go_on()
         assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.CANCELLED, CommandState.FAILED)
         assert lost.scene.effects() == [(OTHER, "capture")]
+
+
+async def test_a_create_that_was_not_sent_and_then_declined_and_went_on(tmp_path: Path) -> None:
+    """The backup has it NOT_SENT under rules of one try; the decline of its next try ends it where the money is."""
+
+    async def not_sent(scene: Scene) -> None:
+        await scene.fail_next(("http_429", "payments"))
+        with pytest.raises(Unavailable):
+            await scene.runtime(rule(attempts_max=1)).commands.create(CALLER, ORDERED, 0.5)
+
+    async def is_tried_again(scene: Scene) -> None:
+        await scene.runtime(rule()).commands.create(CALLER, ORDERED, 10)
+        assert scene.effects() == [(OTHER, "capture")]
+
+    async with forgotten(tmp_path, "sqlite", not_sent, is_tried_again) as lost:
+        await lost.look_at(MAIN, THIRD)
+        await lost.runtime.commands.sync(CALLER, lost.payment_id, 5)
+        assert command_of(await lost.scene.aggregate(lost.payment_id)) is CommandState.NOT_SENT
+        with pytest.raises(ObolError):
+            await lost.runtime.commands.create(CALLER, ORDERED, 0.5)
+        await lost.look_at(OTHER)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, aggregate.payment.account_id) == (PaymentState.CAPTURED, OTHER)
+        await is_paid_once(lost)
+        assert (await lost.runtime.commands.create(CALLER, ORDERED, 5)).replayed
 
 
 @pytest.mark.parametrize(
