@@ -19,10 +19,7 @@ SEED = 7
 def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
     store: str, provider: str, kills: int, exchanges: Exchanges
 ) -> None:
-    """Some kills in the middle of things, provider faults, lost connections: every promise of the design holds.
-
-    Every request keeps to the provider's own documents meanwhile (`exchanges`).
-    """
+    """Kills in the middle of things, faults, lost connections: every promise holds, and every request its document."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.torture", str(kills), store, str(SEED), provider],
         cwd=Path(__file__).parents[2],
