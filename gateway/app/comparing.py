@@ -158,9 +158,10 @@ def break_of(payment: Payment, provider_payment_id: str, difference: Difference,
 
 
 def has_lapsed(payment: Payment) -> bool:
-    """Whether all that it had there was dropped unpaid, as we know: that a look shows nothing any more is no news."""
-    facts = payment.facts
-    return not facts.movements and bool(facts.objects) and {each.closure for each in facts.objects} == {Closure.EXPIRED}
+    """Whether its object was dropped there unpaid, as we know: that a look shows nothing any more is no news."""
+    key = (payment.account_id, payment.provider_payment_id)
+    own = {each.closure for each in payment.facts.objects if each.key == key}
+    return own == {Closure.EXPIRED} and not payment.facts.movements
 
 
 def our_sums(payment: Payment) -> Sums:
