@@ -28,6 +28,7 @@ from tests.unit.providers.paypal_objects import (
     REFUND,
     Unmapped,
     error,
+    made_id,
     mapping,
     order,
     part,
@@ -44,11 +45,6 @@ def row(transaction_id: str | None, code: str = "T0006", **more: Any) -> dict[st
     told = {"transaction_id": transaction_id, "transaction_event_code": code, "transaction_status": "S"}
     info = {**told, "custom_field": CUSTOM, **more}
     return {"transaction_info": {name: value for name, value in info.items() if value is not None}}
-
-
-def made_id(at_s: float) -> str:
-    """An id of ours that was made at that moment."""
-    return f"pay_{int(at_s * 1000):012x}7{'0' * 19}"
 
 
 class PayPal:
