@@ -1,6 +1,5 @@
 """Several captures of one authorization at PayPal, and refunds, each of one capture that has enough left."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -60,17 +59,6 @@ async def test_parts_are_captured_and_refunded_each_from_one_that_has_enough(hou
     assert (done.state, done.money.refunded.amount_minor) == (State.PAYMENT_STATE_REFUNDED, 2_000)
     assert [each["amount"] for each in house.effects(kind="capture")] == [700, 500, 800]
     assert [each["amount"] for each in house.effects(kind="refund")] == [600, 500, 800, 100]
-
-
-async def test_refunds_at_the_same_moment_choose_different_captures(house: PayPalHouse) -> None:
-    """Both fit the smaller one, which can give but one of them: the other is of the larger, and none is declined."""
-    held = await house.create(capture_method=MANUAL, payment_method="wallet_ok")
-    await capture(house, held.payment_id, 700, final=False)
-    await capture(house, held.payment_id, 1_300, final=True)
-    await asyncio.gather(*(refund(house, held.payment_id, key, 600) for key in ("r1", "r2")))
-    done = await house.get(held.payment_id)
-    assert done.money.refunded.amount_minor == 1_200
-    assert [each["amount"] for each in house.effects(kind="refund")] == [600, 600]
 
 
 async def test_a_final_part_lets_the_rest_go(house: PayPalHouse) -> None:
