@@ -1,4 +1,4 @@
-"""`make new-provider NAME=adyen`: an adapter, its simulator's stub and its place in the conformance suite.
+"""`make new-provider NAME=adyen`: an adapter, its mapping table, a simulator's stub, a place in the conformance suite.
 
 What it writes passes every check of style, types and house, and fails conformance with a sentence for each thing that
 is missing. Nothing is overwritten.
@@ -21,6 +21,7 @@ FILES = {
     "simulator_init.py": "simulators/{name}/__init__.py",
     "simulator.py": "simulators/{name}/server.py",
     "driver.py": "tests/conformance/driver_{name}.py",
+    "provider.md": "docs/{name}.md",
 }
 """Template to the file that it becomes."""
 
@@ -46,7 +47,7 @@ def scaffold(root: Path, name: str) -> list[Path]:
         _inserted(root / "providers/callbacks.py", name, f'"{name}": "providers.{name}.callbacks:build_verifier", '),
     ]
     _independent(root / "pyproject.toml", name)
-    _formatted([*targets.values(), *changed])
+    _formatted([path for path in (*targets.values(), *changed) if path.suffix == ".py"])
     return list(targets.values())
 
 
@@ -61,12 +62,13 @@ def _inserted(path: Path, name: str, entry: str) -> Path:
 
 
 def _independent(path: Path, name: str) -> None:
-    """Tell import-linter that the provider imports no other one."""
-    text = path.read_text()
-    found = re.search(r'^id = "providers"$.*?^modules = \[', text, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise Refused(f'{path}: has no import contract "providers" to put {name} into; do it by hand')
-    path.write_text(f'{text[: found.end()]}"providers.{name}", {text[found.end() :]}')
+    """Tell import-linter that the provider imports no other one, and no other one's SDK."""
+    for contract, listed in (("providers", "modules"), ("sdk", "source_modules")):
+        text = path.read_text()
+        found = re.search(rf'^id = "{contract}"$.*?^{listed} = \[', text, re.MULTILINE | re.DOTALL)
+        if found is None:
+            raise Refused(f'{path}: has no import contract "{contract}" to put {name} into; do it by hand')
+        path.write_text(f'{text[: found.end()]}"providers.{name}", {text[found.end() :]}')
 
 
 def _formatted(paths: list[Path]) -> None:

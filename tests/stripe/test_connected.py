@@ -16,6 +16,7 @@ from tests.stripe.house import ACCOUNT, OURS, PLATFORM, THEIRS, StripeHouse, hou
 
 State = payment_pb2.PaymentState
 Received = ops.CallbackState
+INTENTS = "/v1/payment_intents"
 
 
 def place_of(payment: Any) -> tuple[str, str]:
@@ -95,6 +96,11 @@ async def test_a_lost_answer_is_found_in_the_connected_account(fault: str, tmp_p
         intent, account = place_of(found)
         assert account == OURS
         assert [each["kind"] for each in stripe.effects()] == ["capture"]
+        asked = [(each.method, each.headers.get("stripe-account")) for each in stripe.heard if each.path == INTENTS]
+        assert {account for method, account in asked if method == "GET"} == {None, OURS, THEIRS}
+        # A lost answer is not heard, nor a stored one: what did not take effect was sent again, there.
+        resent = [] if fault == "lost_after" else [OURS]
+        assert [account for method, account in asked if method == "POST"] == resent
         assert (await shown(house, intent, OURS))[0] == 200
         await house.control("webhooks", {"mode": "normal"})
         await house.control(f"payments/{intent}/refund", {"amount": 1_000})
