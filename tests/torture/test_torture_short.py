@@ -19,10 +19,7 @@ SEED = 7
 def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
     store: str, provider: str, kills: int, exchanges: Exchanges
 ) -> None:
-    """Some kills in the middle of things, provider faults, lost connections: every promise of the design holds.
-
-    Every request keeps to the provider's own documents meanwhile (`exchanges`).
-    """
+    """Some kills in the middle of things, provider faults, lost connections: every promise of the design holds."""
     run = subprocess.run(
         [sys.executable, "-m", "tests.torture", str(kills), store, str(SEED), provider],
         cwd=Path(__file__).parents[2],
@@ -35,4 +32,5 @@ def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr[-4000:]}"
     assert last.startswith(f"torture: store={store} kills=")
     assert last.endswith(" unresolved=0 violations=0")
+    # What they said meanwhile is validated as well.
     assert exchanges.count(provider) > 0
