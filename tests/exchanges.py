@@ -32,6 +32,8 @@ MADE_UP: Mapping[str, str] = {"Obol-Made-Up": "by a test"}
 """Headers of a request that a test makes up by itself."""
 SHOWN_MAX = 10
 PAYPALS = tuple(paypal_documents.FILES)
+CERTIFICATES = "/v1/notifications/certs/"
+"""Of no API: what a delivery's signature is verified with."""
 
 Line = Mapping[str, Any]
 
@@ -85,7 +87,7 @@ def listening() -> Iterator[Exchanges]:
 def overheard(connection: bytes) -> None:
     """Add the whole requests that came over a connection of HTTP/1.1 to a server that imitates nobody.
 
-    They are Stripe's or PayPal's by what only requests to them have; others are nobody's, and passed over.
+    They are Stripe's or PayPal's by what only requests to them have; others, and a certificate's, are passed over.
     """
     file, left = os.environ.get(VARIABLE, ""), connection
     while file and b"\r\n\r\n" in left:
@@ -96,7 +98,8 @@ def overheard(connection: bytes) -> None:
         body, left = left[:length], left[length:]
         method, _, target = first.removesuffix(" HTTP/1.1").partition(" ")
         path, _, query = target.partition("?")
-        provider = "stripe" if "stripe-version" in headers else "paypal" if path.startswith(PAYPALS) else ""
+        to_paypal = path.startswith(PAYPALS) and not path.startswith(CERTIFICATES)
+        provider = "stripe" if "stripe-version" in headers else "paypal" if to_paypal else ""
         if provider and len(body) == length:
             write_down(Path(file), provider, Heard(method, path, query, headers, body, UNANSWERED, ""))
 

@@ -32,4 +32,5 @@ def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
     assert run.returncode == 0, f"{run.stdout}\n{run.stderr[-4000:]}"
     assert last.startswith(f"torture: store={store} kills=")
     assert last.endswith(" unresolved=0 violations=0")
+    # What they said meanwhile is validated as well.
     assert exchanges.count(provider) > 0

@@ -107,8 +107,3 @@ def error(name: str, issue: str = "", words: str = "words") -> dict[str, Any]:
     """An error as PayPal writes it."""
     details = [{"issue": issue, "description": words}] if issue else []
     return {"name": name, "message": "message", "details": details}
-
-
-def made_id(at_s: float) -> str:
-    """An id of ours that was made at that moment."""
-    return f"pay_{int(at_s * 1000):012x}7{'0' * 19}"

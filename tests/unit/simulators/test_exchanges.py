@@ -1,6 +1,7 @@
 """What a test's imitations hear is held to the providers' documents: a wrong request is found, whatever its answer."""
 
 from collections.abc import AsyncIterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from simulators.paypal.settings import PayPalSettings
 from simulators.stripe.server import running as stripe
 from simulators.stripe.settings import StripeSettings
 from tests.conformance.paypal_driver import CLIENT_SECRET, MERCHANT
-from tests.exchanges import MADE_UP, Exchanges
+from tests.exchanges import MADE_UP, Exchanges, listening
 from tests.paypal_documents import DOCUMENTS, MISSING
 from tests.stripe_document import ABSENT, document, fixtures
 
@@ -81,6 +82,19 @@ async def test_a_wrong_request_to_stripe_is_found(at_stripe: Asking, exchanges: 
         "POST /v1/payment_intents: currency is missing",
         "POST /v1/payment_intnets: the document has no such path",
     ]
+
+
+async def test_whoever_sends_a_wrong_request_fails_by_it(tmp_path: Path) -> None:
+    """At the end of the test, with what was wrong; nobody has to ask."""
+    if document() is None:
+        pytest.skip(ABSENT)
+    around = contextmanager(listening)()
+    around.__enter__()
+    async with stripe(StripeSettings(tmp_path, port=0)) as url, aiohttp.ClientSession() as session:
+        asking = Asking(session, url, "sk_test_simulated")
+        assert await asking.ask("POST", "/v1/payment_intents", data={"amout": "1000"}) == 400
+    with pytest.raises(AssertionError, match="amout is no parameter"):
+        around.__exit__(None, None, None)
 
 
 async def test_a_wrong_request_to_paypal_is_found(at_paypal: Asking, exchanges: Exchanges) -> None:

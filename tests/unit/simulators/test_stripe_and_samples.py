@@ -199,15 +199,13 @@ async def played(asked: dict[Place, Any]) -> None:
 
 @pytest.mark.usefixtures("played")
 async def test_what_the_imitation_gives_out_is_as_in_the_samples(exchanges: Exchanges, asked: dict[Place, Any]) -> None:
-    """Every field that it sends is one of its kind's sample, of the same type; and so is every one that we read.
-
-    An exception that the samples have no need of any more is struck off.
-    """
+    """Every field that it sends is one of its kind's sample, of the same type; and so is every one that we read."""
     sent = [field for each in exchanges.lines() if each["answer"] for field in shown(json.loads(each["answer"]))]
     assert {kind for (kind, _), _ in sent} == KINDS
     assert {kind for kind, _ in asked} == KINDS
     found = differences([*sent, *asked.items()])
     assert {place: how for place, how in found.items() if not excepted(place)} == {}
+    # An exception that the samples have no need of any more is struck off.
     assert {excepted(place) for place in found} == EXCEPTIONS.keys()
 
 
