@@ -16,7 +16,7 @@ from gateway.domain.states import CommandState, PaymentState
 from gateway.domain.storage import Aggregate
 from tests.crash.rig import Interruption, outlive_leases, resolve
 from tests.failover.losing import Lost, forgotten
-from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, Scene, rule, wish
+from tests.failover.rig import CALLER, MAIN, ORDER, OTHER, THIRD, Scene, accounts_at, rule, wish
 from tests.store.acting import said_of
 from tests.store.looking import rows
 
@@ -143,8 +143,12 @@ async def test_a_create_that_was_not_sent_and_then_declined_and_went_on(tmp_path
             await scene.runtime(rule(attempts_max=1)).commands.create(CALLER, ORDERED, 0.5)
 
     async def is_tried_again(scene: Scene) -> None:
-        await scene.runtime(rule()).commands.create(CALLER, ORDERED, 10)
+        # Another process, which the first account has not told to come later.
+        accounts = accounts_at(scene.sandbox_url)
+        await scene.runtime(rule(), accounts=accounts).commands.create(CALLER, ORDERED, 10)
+        await accounts.close()
         assert scene.effects() == [(OTHER, "capture")]
+        assert set(await scene.objects()) == {MAIN, OTHER}
 
     async with forgotten(tmp_path, "sqlite", not_sent, is_tried_again) as lost:
         await lost.look_at(MAIN, THIRD)
