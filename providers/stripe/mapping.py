@@ -29,7 +29,8 @@ from gateway.domain.movements import (
     ProviderObject,
 )
 from gateway.domain.payments import NextAction
-from gateway.domain.providers import RiskLevel, RiskSignal, Snapshot
+from gateway.domain.providers import Snapshot
+from gateway.domain.risk import SCORE_MAX, RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
@@ -101,6 +102,9 @@ class StripeMapping:
             self.tell("risk_level", level)
             return None
         score = outcome.whole("risk_score") if outcome.raw.get("risk_score") is not None else None
+        if score is not None and score > SCORE_MAX:
+            self.tell("risk_score", str(score))
+            score = None
         return RiskSignal(RISKS[level], score)
 
     def tell(self, kind: str, value: str) -> str:
@@ -159,7 +163,6 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
-            risk=self._mapping.risk(self._pieces.charges[-1]) if self._pieces.charges else None,
         )
 
     def _object(self) -> ProviderObject:
@@ -182,7 +185,8 @@ class _Reading:
             last = max(max(number, 1) + place, last + 1)
             status, decline = self._attempted(charge)
             if status is not None:
-                yield self._attempt(last, status, metadata if number and not place else {}, decline)
+                risk = self._mapping.risk(charge)
+                yield self._attempt(last, status, metadata if number and not place else {}, decline, risk)
         number = _number(self._metadata)
         place = under.get(number, 0)
         status, decline = self._unattempted()
@@ -220,10 +224,15 @@ class _Reading:
                 return None, None
 
     def _attempt(
-        self, ordinal: int, status: AttemptStatus, metadata: Mapping[str, str], decline: Decline | None
+        self,
+        ordinal: int,
+        status: AttemptStatus,
+        metadata: Mapping[str, str],
+        decline: Decline | None,
+        risk: RiskSignal | None = None,
     ) -> Attempt:
         operation = metadata.get("obol_operation") or None
-        return Attempt(self._account_id, self._id, ordinal, status, operation, decline)
+        return Attempt(self._account_id, self._id, ordinal, status, operation, decline, risk)
 
     # Movements --------------------------------------------------------------------------------------------------
 
@@ -268,8 +277,7 @@ class _Reading:
     def _risky(self, charge: Fields) -> str:
         """What of Radar's assessment is not ordinary, in a word that is kept."""
         signal = self._mapping.risk(charge)
-        ordinary = signal is None or signal.level in (RiskLevel.NORMAL, RiskLevel.NOT_ASSESSED)
-        return "" if signal is None or ordinary else f"risk {signal.level.lower()}"
+        return "" if signal is None or signal.is_ordinary else f"risk {signal.level.lower()}"
 
     def _hold(self, charge: Fields) -> MovementStatus:
         if self._status in ("requires_capture", "processing"):
