@@ -30,11 +30,12 @@ from gateway.domain.movements import (
 )
 from gateway.domain.payments import NextAction
 from gateway.domain.providers import Snapshot
-from gateway.domain.risk import SCORE_MAX, RiskSignal
+from gateway.domain.risk import RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
 from providers.stripe.requests import OUR_PREFIX, Place
+from providers.stripe.risk import risk_of
 from providers.stripe.tables import (
     ADVICE,
     CHARGE_STATUSES,
@@ -43,7 +44,6 @@ from providers.stripe.tables import (
     DISPUTES,
     EXPIRIES,
     REFUNDS,
-    RISKS,
     next_action_of,
 )
 
@@ -91,21 +91,6 @@ class StripeMapping:
         code = code or ("fraudulent" if blocked in DECLINES else own) or "card_declined"
         advice = outcome.optional_text("advice_code") if outcome is not None else ""
         return self._decline(code, charge.optional_text("failure_message"), advice)
-
-    def risk(self, charge: Fields) -> RiskSignal | None:
-        """What Radar made of a charge; None where it says nothing, or a word that no table has."""
-        outcome = charge.optional("outcome")
-        level = outcome.optional_text("risk_level") if outcome is not None else ""
-        if outcome is None or not level:
-            return None
-        if level not in RISKS:
-            self.tell("risk_level", level)
-            return None
-        score = outcome.whole("risk_score") if outcome.raw.get("risk_score") is not None else None
-        if score is not None and score > SCORE_MAX:
-            self.tell("risk_score", str(score))
-            score = None
-        return RiskSignal(RISKS[level], score)
 
     def tell(self, kind: str, value: str) -> str:
         """Count an unmapped value; returns it as `Snapshot.unmapped` names it."""
@@ -185,7 +170,7 @@ class _Reading:
             last = max(max(number, 1) + place, last + 1)
             status, decline = self._attempted(charge)
             if status is not None:
-                risk = self._mapping.risk(charge)
+                risk = risk_of(charge, self._mapping.tell)
                 yield self._attempt(last, status, metadata if number and not place else {}, decline, risk)
         number = _number(self._metadata)
         place = under.get(number, 0)
@@ -276,7 +261,7 @@ class _Reading:
 
     def _risky(self, charge: Fields) -> str:
         """What of Radar's assessment is not ordinary, in a word that is kept."""
-        signal = self._mapping.risk(charge)
+        signal = risk_of(charge, self._mapping.tell)
         return "" if signal is None or signal.is_ordinary else f"risk {signal.level.lower()}"
 
     def _hold(self, charge: Fields) -> MovementStatus:
