@@ -13,11 +13,13 @@ from gateway.domain.movements import (
     MovementStatus,
     ProviderObject,
 )
+from gateway.domain.risk import RiskLevel, RiskSignal
 from store.values import Row, Stored, clean, decline_document, decline_from, document
 
 
 def flow_document(facts: Facts) -> str:
     """Attempts and objects as a document; movements have rows of their own."""
+    risks = [[*a.key, a.risk.level, a.risk.score] for a in facts.attempts if a.risk is not None]
     return document(
         {
             "attempts": [
@@ -25,6 +27,8 @@ def flow_document(facts: Facts) -> str:
                 for a in facts.attempts
             ],
             "objects": [[o.account_id, o.provider_payment_id, o.closure] for o in facts.objects],
+            # Apart from the attempts, whose length the release before this one knows; it passes over what it does not.
+            **({"risks": risks} if risks else {}),
         }
     )
 
@@ -32,10 +36,22 @@ def flow_document(facts: Facts) -> str:
 def facts_from(flow: str, movements: Iterable[Stored]) -> Facts:
     """Facts from their document and the rows of their movements, in any order."""
     known = json.loads(flow)
+    risks = {
+        (account, provider, ordinal): RiskSignal(RiskLevel(level), score)
+        for account, provider, ordinal, level, score in known.get("risks", ())
+    }
     return Facts(
         tuple(sorted((movement_from(row) for row in movements), key=lambda movement: movement.key)),
         tuple(
-            Attempt(account, provider, ordinal, AttemptStatus(status), operation, decline_from(decline))
+            Attempt(
+                account,
+                provider,
+                ordinal,
+                AttemptStatus(status),
+                operation,
+                decline_from(decline),
+                risks.get((account, provider, ordinal)),
+            )
             for account, provider, ordinal, status, operation, decline in known["attempts"]
         ),
         tuple(ProviderObject(account, provider, Closure(closure)) for account, provider, closure in known["objects"]),

@@ -14,7 +14,17 @@ from gateway.domain.payments import Refund
 from gateway.domain.resolutions import Approval, Proposal, Resolution
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import AuditRecord, Callback, Entity, HistoryEntry, Transition
-from store.values import Row, Stored, clean, decline_document, decline_from, document, stored_bytes
+from store.values import (
+    Row,
+    Stored,
+    clean,
+    decline_document,
+    decline_from,
+    document,
+    risk_document,
+    risk_from,
+    stored_bytes,
+)
 
 
 def refund_row(refund: Refund) -> Row:
@@ -110,6 +120,7 @@ def observation_row(observation: Observation) -> Row:
         "order_reference": observation.order_reference,
         "decline": decline_document(observation.decline),
         "detail": clean(observation.detail),
+        "risk": risk_document(observation.risk),
     }
 
 
@@ -150,6 +161,7 @@ def observation_from(row: Stored) -> Observation:
         decline=decline_from(row["decline"]),
         detail=row["detail"],
         sequence=row["sequence"] or 0,
+        risk=risk_from(row["risk"]),
     )
 
 

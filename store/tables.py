@@ -297,6 +297,7 @@ observations = Table(
     *_texts("order_reference"),
     *_optional_texts("decline"),
     *_texts("detail"),
+    *_optional_texts("risk"),
     PrimaryKeyConstraint("tenant_id", "payment_id", "version", "ordinal"),
     UniqueConstraint("tenant_id", "observation_id"),
     _known("kind", ObservationKind),

@@ -4,6 +4,7 @@ import json
 from typing import Any, Protocol
 
 from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
+from gateway.domain.risk import RiskLevel, RiskSignal
 
 Row = dict[str, Any]
 
@@ -39,6 +40,19 @@ def decline_document(decline: Decline | None) -> str | None:
     if decline is None:
         return None
     return document([decline.reason, decline.provider_code, decline.provider_message, decline.advice])
+
+
+def risk_document(risk: RiskSignal | None) -> str | None:
+    """A provider's assessment as a document, None where there is none."""
+    return None if risk is None else document([risk.level, risk.score])
+
+
+def risk_from(value: str | None) -> RiskSignal | None:
+    """An assessment from its document."""
+    if value is None:
+        return None
+    level, score = json.loads(value)
+    return RiskSignal(RiskLevel(level), score)
 
 
 def decline_from(value: str | None) -> Decline | None:

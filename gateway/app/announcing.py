@@ -94,6 +94,7 @@ def announce(
             order_reference=payment.terms.order_reference,
             decline=each.decline,
             detail=each.detail,
+            risk=payment.risk,
         )
         for ordinal, each in enumerate(said)
     )
@@ -106,7 +107,17 @@ def _payment_changed(change: Change) -> bool:
         # What a dispute holds is told by DISPUTE_CHANGED.
         or before.sums != replace(after.sums, disputed_minor=before.sums.disputed_minor)
         or any(_moved(command, change.aggregate) for command in change.commands)
+        or _assessed(change)
     )
+
+
+def _assessed(change: Change) -> bool:
+    """Whether a risk that somebody may want to look at came later than the attempt that it is about.
+
+    As with a decline of Stripe's, whose answer does not tell it. What is ordinary waits for the next observation.
+    """
+    before, after = change.before.risk, change.after.risk
+    return after is not None and not after.is_ordinary and (before is None or before.level is not after.level)
 
 
 def _moved(command: Command, aggregate: Aggregate) -> bool:

@@ -299,6 +299,7 @@ def _observations(file: PaymentFile) -> Iterator[Entry]:
                 "captured_minor": str(seen.captured_minor),
                 "refunded_minor": str(seen.refunded_minor),
                 "disputed_minor": str(seen.disputed_minor),
+                "risk": seen.risk.level if seen.risk else "",
                 "detail": seen.detail,
             },
         )

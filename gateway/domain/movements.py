@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from gateway.domain.declines import Decline
+from gateway.domain.risk import RiskSignal, riskier
 
 
 class MovementKind(StrEnum):
@@ -160,7 +161,10 @@ _ATTEMPT_RANKS = {status: rank for rank, status in enumerate(AttemptStatus)}
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The `ordinal`-th try (from 1) to confirm one provider object; `decline` says why it failed."""
+    """The `ordinal`-th try (from 1) to confirm one provider object; `decline` says why it failed.
+
+    `risk` is what the provider made of it, where it says so.
+    """
 
     account_id: str
     provider_payment_id: str
@@ -168,6 +172,7 @@ class Attempt:
     status: AttemptStatus
     operation_id: str | None = None
     decline: Decline | None = None
+    risk: RiskSignal | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -180,7 +185,10 @@ class Attempt:
         """The stronger of two views of one attempt."""
         winner = max(self, other, key=Attempt._strength)
         operation_id = max(self.operation_id or "", other.operation_id or "") or None
-        return winner if winner.operation_id == operation_id else replace(winner, operation_id=operation_id)
+        risk = riskier(self.risk, other.risk)
+        if (winner.operation_id, winner.risk) == (operation_id, risk):
+            return winner
+        return replace(winner, operation_id=operation_id, risk=risk)
 
 
 class Closure(StrEnum):

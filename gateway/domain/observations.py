@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline
+from gateway.domain.risk import RiskSignal
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 
 
@@ -34,7 +35,8 @@ class Observation:
     """One claim. `version` is the payment's, taken under its row lock; (payment, version, ordinal) is unique.
 
     The amounts are the payment's sums after the change. `causation_id` is the operation, the callback or the operator's
-    act that led to it. `sequence` is its place in the log, 0 until it is numbered.
+    act that led to it. `sequence` is its place in the log, 0 until it is numbered. `risk` is the payment's after the
+    change, where the provider told one.
     """
 
     observation_id: str
@@ -70,3 +72,4 @@ class Observation:
     decline: Decline | None = None
     detail: str = ""
     sequence: int = 0
+    risk: RiskSignal | None = None

@@ -8,6 +8,7 @@ from gateway.domain.commands import CommandKind
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import MoneySums
 from gateway.domain.movements import Facts, Origin
+from gateway.domain.risk import RiskSignal
 from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 
@@ -99,6 +100,17 @@ class Payment:
     decline: Decline | None = None
     latest_command: LatestCommand | None = None
     route: Route | None = None
+
+    @property
+    def risk(self) -> RiskSignal | None:
+        """What the provider made of the latest attempt at the payment's account; None where it says nothing.
+
+        What an account thinks that the payment is about to leave is told no more than its decline is.
+        """
+        left = self.route.left if self.route is not None else ()
+        tried = (a for a in self.facts.attempts if a.account_id == self.account_id and a.account_id not in left)
+        latest = max(tried, key=lambda attempt: (attempt.ordinal, attempt.key), default=None)
+        return latest.risk if latest is not None else None
 
     @property
     def capturable_minor(self) -> int:

@@ -61,23 +61,6 @@ class OperationReference:
     idempotency_key: str
 
 
-class RiskLevel(StrEnum):
-    """How risky the provider thinks that a charge is."""
-
-    NORMAL = "NORMAL"
-    ELEVATED = "ELEVATED"
-    HIGHEST = "HIGHEST"
-    NOT_ASSESSED = "NOT_ASSESSED"
-
-
-@dataclass(frozen=True, slots=True)
-class RiskSignal:
-    """The provider's own assessment of the latest charge; `score` from 0 to 100 where it tells one."""
-
-    level: RiskLevel
-    score: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A provider's payment object as read at one moment, normalized.
@@ -85,9 +68,8 @@ class Snapshot:
     `facts` carry our operation ids where the provider's metadata has them. `amount_minor` and `currency` are the
     object's own, less what adjustments of ours added. `payment_id`, `tenant_id`, `operation_id` (of the create) and
     `order_reference` are ours from its metadata, empty where it has none. `unmapped` names every value that the mapping
-    table did not know: with any, the outcome is UNKNOWN. `risk` moves nothing: what of it is not ordinary is kept as
-    the movement's reason. `completion_due`: the payer has done their part, and the provider waits for us to complete
-    the payment (`Completes`).
+    table did not know: with any, the outcome is UNKNOWN. `completion_due`: the payer has done their part, and the
+    provider waits for us to complete the payment (`Completes`).
     """
 
     account_id: str
@@ -101,7 +83,6 @@ class Snapshot:
     decline: Decline | None = None
     provider_time_us: int | None = None
     unmapped: tuple[str, ...] = ()
-    risk: RiskSignal | None = None
     operation_id: str = ""
     order_reference: str = ""
     completion_due: bool = False

@@ -17,6 +17,7 @@ from gateway.rpc.translate import (
     decline_to_proto,
     money_to_proto,
     provider_reference_to_proto,
+    risk_to_proto,
     time_to_proto,
 )
 from obol.v1 import billing_observation_pb2 as pb
@@ -104,6 +105,7 @@ def observation_to_proto(seen: Observation, cursor: str = "") -> observation_pb2
         detail=seen.detail,
         provider_time=None if seen.provider_time_us is None else time_to_proto(seen.provider_time_us),
         observe_time=time_to_proto(seen.observed_time_us),
+        risk=None if seen.risk is None else risk_to_proto(seen.risk),
     )
 
 

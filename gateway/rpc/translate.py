@@ -14,6 +14,7 @@ from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.movements import Origin
 from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod, LatestCommand, NextAction, Payment, Refund
+from gateway.domain.risk import RiskLevel, RiskSignal
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from obol.v1 import money_pb2, observation_pb2, payment_pb2
 
@@ -115,6 +116,15 @@ RETRY_ADVICES: Mapping[RetryAdvice, payment_pb2.RetryAdvice.ValueType] = Mapping
     }
 )
 
+RISK_LEVELS: Mapping[RiskLevel, payment_pb2.RiskLevel.ValueType] = MappingProxyType(
+    {
+        RiskLevel.NOT_ASSESSED: payment_pb2.RISK_LEVEL_NOT_ASSESSED,
+        RiskLevel.NORMAL: payment_pb2.RISK_LEVEL_NORMAL,
+        RiskLevel.ELEVATED: payment_pb2.RISK_LEVEL_ELEVATED,
+        RiskLevel.HIGHEST: payment_pb2.RISK_LEVEL_HIGHEST,
+    }
+)
+
 OBSERVATION_KINDS: Mapping[ObservationKind, observation_pb2.ObservationKind.ValueType] = MappingProxyType(
     {
         ObservationKind.PAYMENT_CHANGED: observation_pb2.OBSERVATION_KIND_PAYMENT_CHANGED,
@@ -165,6 +175,7 @@ def payment_to_proto(payment: Payment) -> payment_pb2.Payment:
         create_time=time_to_proto(payment.created_time_us),
         update_time=time_to_proto(payment.updated_time_us),
         version=payment.version,
+        risk=None if payment.risk is None else risk_to_proto(payment.risk),
     )
     # A client secret that nobody needs any more is not given out.
     if payment.next_action is not None and payment.state is PaymentState.REQUIRES_ACTION:
@@ -172,6 +183,11 @@ def payment_to_proto(payment: Payment) -> payment_pb2.Payment:
     if payment.decline is not None:
         message.decline.CopyFrom(decline_to_proto(payment.decline))
     return message
+
+
+def risk_to_proto(risk: RiskSignal) -> payment_pb2.RiskSignal:
+    """A provider's assessment."""
+    return payment_pb2.RiskSignal(level=RISK_LEVELS[risk.level], score=risk.score)
 
 
 def refund_to_proto(refund: Refund) -> payment_pb2.Refund:

@@ -21,6 +21,7 @@ from gateway.domain.movements import (
 )
 from gateway.domain.payments import NextAction
 from gateway.domain.providers import Snapshot
+from gateway.domain.risk import RiskLevel, RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 
 WORDS_CHARACTERS_MAX = 200
@@ -83,6 +84,11 @@ ATTEMPTS: Mapping[str, AttemptStatus] = MappingProxyType(
     }
 )
 """An attempt's status."""
+
+RISKS: Mapping[str, RiskLevel] = MappingProxyType(
+    {"normal": RiskLevel.NORMAL, "elevated": RiskLevel.ELEVATED, "highest": RiskLevel.HIGHEST}
+)
+"""An attempt's risk level."""
 
 _R = DeclineReason
 
@@ -269,7 +275,18 @@ class _Reading:
             status,
             operation_id=fields.optional_text("operation") or None,
             decline=self._mapping.decline(declined) if declined else None,
+            risk=self._risk(fields),
         )
+
+    def _risk(self, fields: Fields) -> RiskSignal | None:
+        """What it made of an attempt; a word that the table does not have is counted, and is no assessment."""
+        level = fields.optional_text("risk_level")
+        if not level:
+            return None
+        if level not in RISKS:
+            self._mapping.tell("attempt.risk_level", level)
+            return None
+        return RiskSignal(RISKS[level])
 
     def _next_action(self) -> NextAction | None:
         action = self._payment.optional("next_action")

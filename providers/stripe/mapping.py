@@ -29,11 +29,13 @@ from gateway.domain.movements import (
     ProviderObject,
 )
 from gateway.domain.payments import NextAction
-from gateway.domain.providers import RiskLevel, RiskSignal, Snapshot
+from gateway.domain.providers import Snapshot
+from gateway.domain.risk import RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
 from providers.stripe.requests import OUR_PREFIX, Place
+from providers.stripe.risk import risk_of
 from providers.stripe.tables import (
     ADVICE,
     CHARGE_STATUSES,
@@ -42,7 +44,6 @@ from providers.stripe.tables import (
     DISPUTES,
     EXPIRIES,
     REFUNDS,
-    RISKS,
     next_action_of,
 )
 
@@ -90,18 +91,6 @@ class StripeMapping:
         code = code or ("fraudulent" if blocked in DECLINES else own) or "card_declined"
         advice = outcome.optional_text("advice_code") if outcome is not None else ""
         return self._decline(code, charge.optional_text("failure_message"), advice)
-
-    def risk(self, charge: Fields) -> RiskSignal | None:
-        """What Radar made of a charge; None where it says nothing, or a word that no table has."""
-        outcome = charge.optional("outcome")
-        level = outcome.optional_text("risk_level") if outcome is not None else ""
-        if outcome is None or not level:
-            return None
-        if level not in RISKS:
-            self.tell("risk_level", level)
-            return None
-        score = outcome.whole("risk_score") if outcome.raw.get("risk_score") is not None else None
-        return RiskSignal(RISKS[level], score)
 
     def tell(self, kind: str, value: str) -> str:
         """Count an unmapped value; returns it as `Snapshot.unmapped` names it."""
@@ -159,7 +148,6 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
-            risk=self._mapping.risk(self._pieces.charges[-1]) if self._pieces.charges else None,
         )
 
     def _object(self) -> ProviderObject:
@@ -182,7 +170,8 @@ class _Reading:
             last = max(max(number, 1) + place, last + 1)
             status, decline = self._attempted(charge)
             if status is not None:
-                yield self._attempt(last, status, metadata if number and not place else {}, decline)
+                risk = risk_of(charge, self._mapping.tell)
+                yield self._attempt(last, status, metadata if number and not place else {}, decline, risk)
         number = _number(self._metadata)
         place = under.get(number, 0)
         status, decline = self._unattempted()
@@ -220,10 +209,15 @@ class _Reading:
                 return None, None
 
     def _attempt(
-        self, ordinal: int, status: AttemptStatus, metadata: Mapping[str, str], decline: Decline | None
+        self,
+        ordinal: int,
+        status: AttemptStatus,
+        metadata: Mapping[str, str],
+        decline: Decline | None,
+        risk: RiskSignal | None = None,
     ) -> Attempt:
         operation = metadata.get("obol_operation") or None
-        return Attempt(self._account_id, self._id, ordinal, status, operation, decline)
+        return Attempt(self._account_id, self._id, ordinal, status, operation, decline, risk)
 
     # Movements --------------------------------------------------------------------------------------------------
 
@@ -267,9 +261,8 @@ class _Reading:
 
     def _risky(self, charge: Fields) -> str:
         """What of Radar's assessment is not ordinary, in a word that is kept."""
-        signal = self._mapping.risk(charge)
-        ordinary = signal is None or signal.level in (RiskLevel.NORMAL, RiskLevel.NOT_ASSESSED)
-        return "" if signal is None or ordinary else f"risk {signal.level.lower()}"
+        signal = risk_of(charge, self._mapping.tell)
+        return "" if signal is None or signal.is_ordinary else f"risk {signal.level.lower()}"
 
     def _hold(self, charge: Fields) -> MovementStatus:
         if self._status in ("requires_capture", "processing"):

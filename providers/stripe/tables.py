@@ -9,7 +9,7 @@ from types import MappingProxyType
 from gateway.domain.declines import DeclineReason, RetryAdvice
 from gateway.domain.movements import Closure, MovementStatus
 from gateway.domain.payments import NextAction
-from gateway.domain.providers import RiskLevel
+from gateway.domain.risk import RiskLevel
 from providers.fields import Fields
 
 _S = MovementStatus

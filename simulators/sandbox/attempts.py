@@ -60,7 +60,10 @@ def confirmed(
         return_url=return_url or payment.return_url,
         attempt=payment.attempt + 1,
         attempt_metadata=metadata,
-        attempts=(*abandoned(payment), Attempt(payment.attempt + 1, "processing", metadata.get("obol_operation"))),
+        attempts=(
+            *abandoned(payment),
+            Attempt(payment.attempt + 1, "processing", metadata.get("obol_operation"), risk_level=outcome.risk),
+        ),
         attempt_key=key,
         next_action=None,
     )

@@ -33,9 +33,9 @@ class Outcome:
     """What a payment method does when it is confirmed, and afterwards.
 
     `decline` is the code where the attempt declines (after the customer's approval, for "action"), `adjustment` that of
-    every adjustment. `settled`
-    is how a processing attempt ends. `fault` hits the first `fault_times` requests of an idempotency key. With
-    `only_at` it does so at that account alone, and succeeds at every other.
+    every adjustment. `settled` is how a processing attempt ends. `fault` hits the first `fault_times` requests of an
+    idempotency key. With `only_at` it does so at that account alone, and succeeds at every other. `risk` is what every
+    attempt is held for, None where nobody looks.
     """
 
     token: str
@@ -49,6 +49,7 @@ class Outcome:
     disputed: bool = False
     only_at: str | None = None
     adjustment: str | None = None
+    risk: Literal["normal", "elevated", "highest"] | None = None
 
 
 def _declining(suffix: str, code: str) -> Outcome:
@@ -99,6 +100,9 @@ OUTCOMES: dict[str, Outcome] = {
         Outcome("card_refund_pending", "succeeds; refunds pend, then succeed", refund="pends"),
         Outcome("card_refund_fails", "succeeds; refunds succeed, then are reversed", refund="reverses"),
         Outcome("card_not_raised", "succeeds; adjustments are declined", adjustment="insufficient_funds"),
+        Outcome("card_risk_normal", "succeeds, of ordinary risk", risk="normal"),
+        Outcome("card_risk_elevated", "succeeds, of elevated risk", risk="elevated"),
+        Outcome("card_risk_highest", "blocked, of the highest risk", "decline", "suspected_fraud", risk="highest"),
         Outcome("card_disputed", "succeeds; its first capture is disputed", disputed=True),
     )
 }

@@ -128,12 +128,16 @@ class Decline:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to confirm, counted from 1. `operation` is metadata.obol_operation of the request that made it."""
+    """One try to confirm, counted from 1. `operation` is metadata.obol_operation of the request that made it.
+
+    `risk_level` is None where the method's risk was not looked at.
+    """
 
     number: int
     status: AttemptStatus
     operation: str | None
     decline: Decline | None = None
+    risk_level: str | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ class Methods:
     processes: str | None = None
     refunds_pend: str | None = None
     not_raised: str | None = None
+    risky: str | None = None
+    too_risky: str | None = None
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,8 @@ class SandboxDriver:
         processes="card_processing_then_ok",
         refunds_pend="card_refund_pending",
         not_raised="card_not_raised",
+        risky="card_risk_elevated",
+        too_risky="card_risk_highest",
     )
     planted = (API_KEY, SIGNING_SECRET)
 

@@ -33,6 +33,7 @@ CAPABILITIES = (
     "ReadsCallbacks",
     "ListsEvents",
     "ListsPayments",
+    "Risk",
     "Faults",
 )
 SENTENCE = re.compile(r"\w+ is not implemented: [^\n]+")

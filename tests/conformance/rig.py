@@ -122,6 +122,13 @@ class Rig:
         self.used.add("ListsPayments")
         return self.adapter if isinstance(self.adapter, ListsPayments) else lacking(self.adapter, ListsPayments)
 
+    def risk(self, token: str | None) -> str:
+        """A payment method whose risk the provider tells; where it tells none the test is skipped."""
+        self.used.add("Risk")
+        if token is None:
+            pytest.skip(f"{self.driver.provider} does not implement a risk assessment that it tells")
+        return token
+
     @property
     def finds(self) -> bool:
         """Whether the provider can be asked for an object by our reference at all."""

@@ -57,6 +57,8 @@ class StripeDriver:
         processes="pm_usBankAccount_success",
         refunds_pend="pm_card_pendingRefund",
         not_raised="pm_card_incrementDeclined",
+        risky="pm_card_riskLevelElevated",
+        too_risky="pm_card_radarBlock",
     )
     planted = (API_KEY, SIGNING_SECRET)
 

@@ -11,6 +11,8 @@ from obol.v1 import observation_pb2, payment_pb2
 from obol.v1 import payment_gateway_pb2 as pb
 from tests.integration.house import Command, House, State, caller, eventually, money, refused
 
+Risk = payment_pb2.RiskLevel
+
 
 async def test_a_captured_payment_has_one_effect_and_its_money(house: House) -> None:
     """CAPTURED, with the amount captured and refundable, and one capture in the provider's log."""
@@ -19,6 +21,31 @@ async def test_a_captured_payment_has_one_effect_and_its_money(house: House) -> 
     assert payment.money.captured.amount_minor == payment.money.refundable.amount_minor == 1_000
     assert payment.latest_command.state == Command.COMMAND_STATE_SUCCEEDED
     assert len(house.effects(kind="capture")) == 1
+
+
+async def test_what_the_provider_makes_of_an_attempt_reaches_billing(house: House) -> None:
+    """A risk on the payment, in its reply as in a later look, and on its observation; none where nobody looked."""
+    risky = await house.create("a", payment_method="card_risk_elevated")
+    blocked = await house.create("b", payment_method="card_risk_highest")
+    silent = await house.create("c")
+    assert (risky.state, risky.risk.level) == (State.PAYMENT_STATE_CAPTURED, Risk.RISK_LEVEL_ELEVATED)
+    assert (blocked.state, blocked.risk.level) == (State.PAYMENT_STATE_FAILED, Risk.RISK_LEVEL_HIGHEST)
+    assert not risky.risk.HasField("score")
+    assert not silent.HasField("risk")
+    assert [(await house.get(each.payment_id)).risk for each in (risky, blocked, silent)] == [
+        each.risk for each in (risky, blocked, silent)
+    ]
+    request = watching.ListObservationsRequest()
+    listed = await eventually(
+        lambda: house.observations.ListObservations(request, metadata=house.metadata, timeout=10),
+        lambda page: len(page.observations) == 3,
+    )
+    assert {each.payment_id: each.risk.level for each in listed.observations} == {
+        risky.payment_id: Risk.RISK_LEVEL_ELEVATED,
+        blocked.payment_id: Risk.RISK_LEVEL_HIGHEST,
+        silent.payment_id: Risk.RISK_LEVEL_UNSPECIFIED,
+    }
+    assert [each.HasField("risk") for each in listed.observations] == [True, True, False]
 
 
 async def test_the_same_call_again_answers_the_same_bytes(house: House) -> None:

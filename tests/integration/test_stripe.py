@@ -108,6 +108,18 @@ async def test_another_card_after_a_decline_has_one_charge_of_its_own(shop: Shop
     paid = (await shop.call("ConfirmPayment", request)).payment
     assert (paid.state, paid.money.captured.amount_minor) == (State.PAYMENT_STATE_CAPTURED, 1_000)
     assert paid.latest_command.state == payment_pb2.CommandState.COMMAND_STATE_SUCCEEDED
+    assert paid.risk.level == payment_pb2.RiskLevel.RISK_LEVEL_NORMAL, "Radar's word on the second charge"
+
+
+async def test_the_risk_of_what_radar_blocks_follows_its_decline(shop: Shop) -> None:
+    """The answer to a decline does not tell it, and the next look does; the payment stays FAILED."""
+    blocked = await shop.create("k1", "pm_card_radarBlock")
+    assert (blocked.state, blocked.decline.reason) == (
+        State.PAYMENT_STATE_FAILED,
+        Reason.DECLINE_REASON_SUSPECTED_FRAUD,
+    )
+    seen = await shop.synced(blocked.payment_id)
+    assert (seen.state, seen.risk.level) == (State.PAYMENT_STATE_FAILED, payment_pb2.RiskLevel.RISK_LEVEL_HIGHEST)
 
 
 async def test_a_payer_who_fails_3d_secure_may_try_another_card(shop: Shop) -> None:

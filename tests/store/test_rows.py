@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from gateway.domain.commands import Caller, Command, Operation, PreparedRequest
 from gateway.domain.declines import Decline
 from gateway.domain.derivation import MoneySums
-from gateway.domain.movements import RANKS, Attempt, Facts, Movement, ProviderObject
+from gateway.domain.movements import RANKS, Attempt, AttemptStatus, Facts, Movement, ProviderObject
 from gateway.domain.observations import Observation
 from gateway.domain.payments import NextAction, Payment, PaymentTerms, Refund
+from gateway.domain.risk import RiskLevel, RiskSignal
 from gateway.domain.storage import AuditRecord, Callback, Transition
 from store import facts as evidence
 from store import records, rows, tables, values
@@ -32,6 +34,9 @@ movements = st.sampled_from(sorted(RANKS)).flatmap(
 )
 
 
+risks = st.none() | st.builds(RiskSignal, score=st.none() | st.integers(0, 100))
+
+
 def by_key(facts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     """A tuple of facts as `Facts` holds them: each key once, in order."""
     several = st.lists(facts, max_size=3, unique_by=lambda fact: fact.key)
@@ -41,7 +46,7 @@ def by_key(facts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 facts = st.builds(
     Facts,
     movements=by_key(movements),
-    attempts=by_key(st.builds(Attempt)),
+    attempts=by_key(st.builds(Attempt, risk=risks)),
     objects=by_key(st.builds(ProviderObject)),
 )
 payments = st.builds(Payment, terms=st.builds(PaymentTerms, metadata=mappings), facts=facts, sums=st.builds(MoneySums))
@@ -98,7 +103,7 @@ def test_a_refund_survives(refund: Refund) -> None:
     survives(refund, records.refund_row, records.refund_from, "refunds")
 
 
-@given(st.builds(Observation, sequence=st.just(0)))
+@given(st.builds(Observation, sequence=st.just(0), risk=risks))
 def test_an_observation_survives(observation: Observation) -> None:
     """Every field but its place, which the log gives."""
 
@@ -156,3 +161,14 @@ def test_what_no_engine_can_hold_is_replaced(given_text: str, kept: str) -> None
     """NUL and lone surrogates in a provider's words cost a character, never the row."""
     assert values.clean(given_text) == kept
     values.clean(given_text).encode()
+
+
+def test_a_risk_stands_apart_from_what_the_release_before_reads() -> None:
+    """An attempt's row has the length that it knows, and without a risk the whole document is as it was."""
+    plain = Attempt("acct", "obj", 1, AttemptStatus.SUCCEEDED)
+    told = replace(plain, ordinal=2, risk=RiskSignal(RiskLevel.ELEVATED, 70))
+    assert set(json.loads(evidence.flow_document(Facts(attempts=(plain,))))) == {"attempts", "objects"}
+    document = json.loads(evidence.flow_document(Facts(attempts=(plain, told))))
+    assert [len(each) for each in document["attempts"]] == [6, 6]
+    assert document["risks"] == [["acct", "obj", 2, "ELEVATED", 70]]
+    assert evidence.facts_from(json.dumps(document), ()).attempts == (plain, told)

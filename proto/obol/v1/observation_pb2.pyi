@@ -124,6 +124,7 @@ class Observation(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     PROVIDER_TIME_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
     observation_id: _builtins.str
     """"obs_" and a UUIDv7."""
     cursor: _builtins.str
@@ -184,6 +185,10 @@ class Observation(_message.Message):
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the gateway saw it."""
 
+    @_builtins.property
+    def risk(self) -> _payment_pb2.RiskSignal:
+        """What the provider made of the payment's latest attempt; unset where it says nothing."""
+
     def __init__(
         self,
         *,
@@ -209,10 +214,11 @@ class Observation(_message.Message):
         detail: _builtins.str = ...,
         provider_time: _timestamp_pb2.Timestamp | None = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        risk: _payment_pb2.RiskSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "command", b"command", "decline", b"decline", "money", b"money", "observe_time", b"observe_time", "provider_reference", b"provider_reference", "provider_time", b"provider_time", "subject_amount", b"subject_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "command", b"command", "decline", b"decline", "money", b"money", "observe_time", b"observe_time", "provider_reference", b"provider_reference", "provider_time", b"provider_time", "risk", b"risk", "subject_amount", b"subject_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "causation_id", b"causation_id", "command", b"command", "correlation_id", b"correlation_id", "cursor", b"cursor", "decline", b"decline", "detail", b"detail", "dispute_state", b"dispute_state", "kind", b"kind", "money", b"money", "observation_id", b"observation_id", "observe_time", b"observe_time", "order_reference", b"order_reference", "organization_id", b"organization_id", "payment_id", b"payment_id", "payment_state", b"payment_state", "payment_version", b"payment_version", "provider_reference", b"provider_reference", "provider_time", b"provider_time", "refund_id", b"refund_id", "source", b"source", "subject_amount", b"subject_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "causation_id", b"causation_id", "command", b"command", "correlation_id", b"correlation_id", "cursor", b"cursor", "decline", b"decline", "detail", b"detail", "dispute_state", b"dispute_state", "kind", b"kind", "money", b"money", "observation_id", b"observation_id", "observe_time", b"observe_time", "order_reference", b"order_reference", "organization_id", b"organization_id", "payment_id", b"payment_id", "payment_state", b"payment_state", "payment_version", b"payment_version", "provider_reference", b"provider_reference", "provider_time", b"provider_time", "refund_id", b"refund_id", "risk", b"risk", "source", b"source", "subject_amount", b"subject_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

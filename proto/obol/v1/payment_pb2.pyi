@@ -413,6 +413,38 @@ RETRY_ADVICE_DO_NOT_RETRY: RetryAdvice.ValueType  # 3
 """Do not try this method again."""
 Global___RetryAdvice: _TypeAlias = RetryAdvice  # noqa: Y015
 
+class _RiskLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RiskLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RiskLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RISK_LEVEL_UNSPECIFIED: _RiskLevel.ValueType  # 0
+    """Never sent."""
+    RISK_LEVEL_NOT_ASSESSED: _RiskLevel.ValueType  # 1
+    """The provider says that it did not look."""
+    RISK_LEVEL_NORMAL: _RiskLevel.ValueType  # 2
+    """Nothing out of the ordinary."""
+    RISK_LEVEL_ELEVATED: _RiskLevel.ValueType  # 3
+    """More than usual: a person may want to look before goods go out."""
+    RISK_LEVEL_HIGHEST: _RiskLevel.ValueType  # 4
+    """The most; many providers block it, and the attempt is a decline with SUSPECTED_FRAUD."""
+
+class RiskLevel(_RiskLevel, metaclass=_RiskLevelEnumTypeWrapper):
+    """How risky the provider holds an attempt to pay for."""
+
+RISK_LEVEL_UNSPECIFIED: RiskLevel.ValueType  # 0
+"""Never sent."""
+RISK_LEVEL_NOT_ASSESSED: RiskLevel.ValueType  # 1
+"""The provider says that it did not look."""
+RISK_LEVEL_NORMAL: RiskLevel.ValueType  # 2
+"""Nothing out of the ordinary."""
+RISK_LEVEL_ELEVATED: RiskLevel.ValueType  # 3
+"""More than usual: a person may want to look before goods go out."""
+RISK_LEVEL_HIGHEST: RiskLevel.ValueType  # 4
+"""The most; many providers block it, and the attempt is a decline with SUSPECTED_FRAUD."""
+Global___RiskLevel: _TypeAlias = RiskLevel  # noqa: Y015
+
 @_typing.final
 class PaymentRoute(_message.Message):
     """Why a payment is at its account."""
@@ -526,6 +558,34 @@ class Decline(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Decline: _TypeAlias = Decline  # noqa: Y015
+
+@_typing.final
+class RiskSignal(_message.Message):
+    """The provider's own assessment of an attempt. The gateway decides nothing by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    level: Global___RiskLevel.ValueType
+    """In one vocabulary for all providers."""
+    score: _builtins.int
+    """The provider's own score, 0 to 100, higher for more risk; unset where it tells none."""
+    def __init__(
+        self,
+        *,
+        level: Global___RiskLevel.ValueType = ...,
+        score: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "level", b"level", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___RiskSignal: _TypeAlias = RiskSignal  # noqa: Y015
 
 @_typing.final
 class NextAction(_message.Message):
@@ -695,6 +755,7 @@ class Payment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    RISK_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """"pay_" and a UUIDv7; opaque to callers."""
     state: Global___PaymentState.ValueType
@@ -763,6 +824,10 @@ class Payment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def risk(self) -> Global___RiskSignal:
+        """What the provider made of the latest attempt; unset where it says nothing, which is no low risk."""
+
     def __init__(
         self,
         *,
@@ -790,10 +855,11 @@ class Payment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         version: _builtins.int = ...,
+        risk: Global___RiskSignal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "decline", b"decline", "expire_time", b"expire_time", "latest_command", b"latest_command", "money", b"money", "next_action", b"next_action", "provider_reference", b"provider_reference", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "decline", b"decline", "expire_time", b"expire_time", "latest_command", b"latest_command", "money", b"money", "next_action", b"next_action", "provider_reference", b"provider_reference", "risk", b"risk", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "capture_method", b"capture_method", "confirmation_method", b"confirmation_method", "connected_account", b"connected_account", "create_time", b"create_time", "customer_reference", b"customer_reference", "decline", b"decline", "description", b"description", "dispute_state", b"dispute_state", "expire_time", b"expire_time", "latest_command", b"latest_command", "metadata", b"metadata", "money", b"money", "next_action", b"next_action", "order_reference", b"order_reference", "order_reference_unique", b"order_reference_unique", "payment_id", b"payment_id", "payment_method", b"payment_method", "provider_reference", b"provider_reference", "return_url", b"return_url", "state", b"state", "statement_descriptor", b"statement_descriptor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "capture_method", b"capture_method", "confirmation_method", b"confirmation_method", "connected_account", b"connected_account", "create_time", b"create_time", "customer_reference", b"customer_reference", "decline", b"decline", "description", b"description", "dispute_state", b"dispute_state", "expire_time", b"expire_time", "latest_command", b"latest_command", "metadata", b"metadata", "money", b"money", "next_action", b"next_action", "order_reference", b"order_reference", "order_reference_unique", b"order_reference_unique", "payment_id", b"payment_id", "payment_method", b"payment_method", "provider_reference", b"provider_reference", "return_url", b"return_url", "risk", b"risk", "state", b"state", "statement_descriptor", b"statement_descriptor", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from gateway.domain.declines import DeclineReason
 from gateway.domain.movements import AttemptStatus, MovementKind, MovementStatus
 from gateway.domain.payments import CaptureMethod, ConfirmationMethod
 from gateway.domain.providers import Ambiguous, Answered, Completes, NotExecuted
+from gateway.domain.risk import RiskLevel
 from gateway.domain.states import PaymentState
 from tests.conformance.rig import AMOUNT_MINOR, TIMEOUT_S, Rig, answered, declined, movements, offered
 
@@ -151,6 +152,23 @@ async def test_an_unknown_decline_is_a_decline_and_counted(rig: Rig) -> None:
     refused = declined(await rig.execute(prepared))
     assert refused.decline.reason is DeclineReason.UNMAPPED
     assert ("decline", refused.decline.provider_code) in rig.driver.unmapped
+
+
+async def test_what_the_provider_makes_of_an_attempt_is_told(rig: Rig) -> None:
+    """Its level stands with the attempt, of one that is paid and of one that it blocks; it concludes nothing itself."""
+    _, snapshot = await rig.created(payment_method=rig.risk(rig.driver.methods.risky))
+    payment = rig.payment(snapshot)
+    assert (payment.state, snapshot.unmapped) == (PaymentState.CAPTURED, ())
+    assert payment.risk is not None
+    assert payment.risk.level is RiskLevel.ELEVATED
+    assert (await rig.fetched(payment)).risk == payment.risk
+    _, prepared = rig.prepare_create(payment_method=rig.risk(rig.driver.methods.too_risky))
+    blocked = declined(await rig.execute(prepared))
+    assert blocked.decline.reason is DeclineReason.SUSPECTED_FRAUD
+    assert blocked.snapshot is not None
+    shown = await rig.fetched(rig.payment(blocked.snapshot))
+    assert shown.risk is not None
+    assert shown.risk.level is RiskLevel.HIGHEST
 
 
 async def test_a_request_that_can_never_be_right_is_declined(rig: Rig) -> None:

@@ -8,7 +8,9 @@ from gateway.domain.errors import Sent
 from gateway.domain.movements import Facts, Movement, MovementKind, MovementStatus
 from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.payments import ConfirmationMethod
-from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent
+from gateway.domain.providers import Ambiguous, Answered, Declined, NotExecuted, NotSent, Snapshot
+from gateway.domain.risk import RiskLevel, RiskSignal
+from gateway.domain.routes import Route
 from gateway.domain.states import CommandState, PaymentState
 from tests.unit.app.beginnings import authorized, begun, captured
 from tests.unit.app.books import DECLINED, Books
@@ -17,6 +19,7 @@ from tests.unit.app.desk import Desk, creation
 C, P, O = CommandKind, PaymentState, ObservationKind  # noqa: E741  observations
 K, S = MovementKind, MovementStatus
 LOST = Ambiguous("the connection broke")
+ELEVATED = RiskSignal(RiskLevel.ELEVATED, 70)
 ABSENT = Verdict(CommandState.FAILED, Sent.MAYBE, decline=NEVER_EXECUTED)
 
 
@@ -262,3 +265,52 @@ class TestCancellations:
         desk.called_back(books.snapshot())
         assert desk.payment.sums.captured_minor == 200
         assert len(desk.said(O.CONTRADICTION)) == 1
+
+
+class TestRisk:
+    """What a provider makes of an attempt is told with it, or once when it comes later, and decides nothing."""
+
+    def test_it_is_told_with_what_concludes_a_command(self) -> None:
+        """One observation, with the payment's new state and the risk."""
+        desk = Desk()
+        books = Books(desk.payment)
+        books.execute(desk.create)
+        desk.answered(desk.create, Answered(assessed(books.snapshot(), ELEVATED)))
+        (told,) = desk.observations
+        assert (told.kind, told.payment_state, told.risk) == (O.COMMAND_CONCLUDED, P.CAPTURED, ELEVATED)
+        assert desk.payment.risk == ELEVATED
+
+    def test_one_that_comes_later_is_told_once_and_one_that_is_less_is_not(self) -> None:
+        """PAYMENT_CHANGED, and the state stays; a view without it, or a lower one, takes nothing back."""
+        desk, books = captured()
+        for _ in range(2):
+            desk.called_back(assessed(books.snapshot(), ELEVATED))
+        (told,) = desk.said(O.PAYMENT_CHANGED)
+        assert (told.payment_state, told.risk) == (P.CAPTURED, ELEVATED)
+        desk.called_back(books.snapshot())
+        desk.called_back(assessed(books.snapshot(), RiskSignal(RiskLevel.NORMAL, 99)))
+        assert len(desk.observations) == 2
+        assert desk.payment.risk == ELEVATED
+
+    def test_an_ordinary_one_that_comes_later_waits_for_the_next_observation(self) -> None:
+        """It is kept, and shown with the payment; nobody is told for it alone."""
+        desk, books = captured()
+        desk.called_back(assessed(books.snapshot(), RiskSignal(RiskLevel.NORMAL, 12)))
+        assert desk.payment.risk == RiskSignal(RiskLevel.NORMAL, 12)
+        assert len(desk.observations) == 1
+
+    def test_an_account_that_is_left_tells_no_risk(self) -> None:
+        """On its way to the next account a payment is what it was before, also in this."""
+        desk = Desk()
+        books = Books(desk.payment)
+        books.execute(desk.create)
+        desk.answered(desk.create, Answered(assessed(books.snapshot(), ELEVATED)))
+        route = Route("rule", (), (), left=(desk.payment.account_id,), failing_over=True)
+        assert replace(desk.payment, route=route).risk is None
+        assert replace(desk.payment, account_id="another").risk is None
+
+
+def assessed(snapshot: Snapshot, risk: RiskSignal) -> Snapshot:
+    """The snapshot with this risk on its latest attempt."""
+    *earlier, last = snapshot.facts.attempts
+    return replace(snapshot, facts=replace(snapshot.facts, attempts=(*earlier, replace(last, risk=risk))))

@@ -20,11 +20,13 @@ from gateway.domain.movements import (
     MovementStatus,
     ProviderObject,
 )
+from gateway.domain.risk import RiskLevel, RiskSignal
 from gateway.domain.states import COMMAND_EDGES, CommandState
 
 ACCOUNT = "acct_1"
 OBJECTS = st.sampled_from(["obj_1", "obj_2"])
 OPERATIONS = st.sampled_from([None, "op_1", "op_2"])
+RISKS = [None, RiskSignal(RiskLevel.NORMAL), RiskSignal(RiskLevel.NORMAL, 7), RiskSignal(RiskLevel.HIGHEST, 5)]
 
 STATUSES = {
     kind: [status for status in MovementStatus if (kind, status) in RANKS]  # in the enum's order, not in rank
@@ -74,6 +76,7 @@ def attempts(draw: st.DrawFn) -> Attempt:
         status=draw(st.sampled_from(AttemptStatus)),
         operation_id=draw(OPERATIONS),
         decline=draw(st.sampled_from([None, Decline(DeclineReason.DECLINED), Decline(DeclineReason.LIMIT_EXCEEDED)])),
+        risk=draw(st.sampled_from(RISKS)),
     )
 
 

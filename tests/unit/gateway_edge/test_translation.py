@@ -15,7 +15,7 @@ from gateway.domain.declines import Decline, DeclineReason, RetryAdvice
 from gateway.domain.derivation import MoneySums
 from gateway.domain.errors import InvalidRequest, ObolError, Reason
 from gateway.domain.modes import ProviderMode
-from gateway.domain.movements import Facts, Origin
+from gateway.domain.movements import Attempt, AttemptStatus, Facts, Origin
 from gateway.domain.observations import Observation, ObservationKind, Source
 from gateway.domain.payments import (
     CaptureMethod,
@@ -28,6 +28,7 @@ from gateway.domain.payments import (
 )
 from gateway.domain.providers import AccountHealth
 from gateway.domain.resolutions import Resolution
+from gateway.domain.risk import RiskLevel, RiskSignal
 from gateway.domain.states import CommandState, DisputeState, PaymentState
 from gateway.domain.storage import CallbackState
 from gateway.rpc import errors, operations, providers, translate
@@ -45,6 +46,7 @@ TABLES: list[tuple[Mapping[Any, int], type[StrEnum], Any]] = [
     (translate.CONFIRMATION_METHODS, ConfirmationMethod, payment_pb2.ConfirmationMethod),
     (translate.ORIGINS, Origin, payment_pb2.Origin),
     (translate.DECLINE_REASONS, DeclineReason, payment_pb2.DeclineReason),
+    (translate.RISK_LEVELS, RiskLevel, payment_pb2.RiskLevel),
     (translate.OBSERVATION_KINDS, ObservationKind, observation_pb2.ObservationKind),
     (translate.OBSERVATION_SOURCES, Source, observation_pb2.ObservationSource),
     (providers.HEALTHS, AccountHealth, operations_pb2.ProviderHealth),
@@ -118,6 +120,7 @@ TERMS = PaymentTerms(
     connected_account="ca",
     expire_time_us=7_000_001,
 )
+RISK = RiskSignal(RiskLevel.HIGHEST, 95)
 PAYMENT = Payment(
     payment_id="pay_1",
     tenant_id="t1",
@@ -126,7 +129,7 @@ PAYMENT = Payment(
     terms=TERMS,
     provider="sandbox",
     account_id="acct_main",
-    facts=Facts(),
+    facts=Facts(attempts=(Attempt("acct_main", "sp_1", 1, AttemptStatus.FAILED, risk=RISK),)),
     sums=MoneySums(1999, 1999, 500, 0, 100, 0, 50, 7),
     state=PaymentState.REQUIRES_ACTION,
     dispute_state=DisputeState.OPEN,
@@ -170,6 +173,7 @@ def test_every_field_of_a_payment_and_a_refund_is_filled() -> None:
     assert unset(payment.money) == set()
     assert unset(payment.latest_command) == set()
     assert unset(payment.decline) == set()
+    assert unset(payment.risk) == set()
     assert unset(translate.refund_to_proto(REFUND)) == set()
     assert payment.create_time.ToMicroseconds() == 1_000_001
     assert payment.expire_time.ToMicroseconds() == 7_000_001
@@ -192,6 +196,7 @@ def test_every_field_of_an_observation_is_filled() -> None:
             "command_kind": CommandKind.REFUND,
             "command_state": CommandState.SUCCEEDED,
             "decline": DECLINE,
+            "risk": RISK,
         }
     )
     message = observation_to_proto(seen, "x-cursor")

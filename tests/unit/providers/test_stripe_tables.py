@@ -6,7 +6,7 @@ import pytest
 import stripe
 
 from gateway.domain.declines import DeclineReason, RetryAdvice
-from gateway.domain.providers import RiskLevel, RiskSignal
+from gateway.domain.risk import RiskLevel, RiskSignal
 from providers.fields import Fields
 from providers.stripe.mapping import StripeMapping
 from providers.stripe.tables import CHARGE_STATUSES, CLOSURES, DISPUTES, EXPIRIES, NEXT_ACTIONS, REFUNDS
@@ -39,18 +39,31 @@ def test_what_radar_blocks_is_suspected_fraud() -> None:
     assert mapping.decline_of_charge(Fields(blocked, "charge")).reason is DeclineReason.SUSPECTED_FRAUD
 
 
-def test_radars_assessment_is_a_signal_and_kept_where_it_is_not_ordinary() -> None:
-    """Levels are ours, the score is Radar's; a word that no table has is counted and concludes nothing."""
+def test_radars_assessment_stands_with_its_attempt() -> None:
+    """Levels are ours, the score is Radar's; a word or a score that no table has is counted and concludes nothing."""
     told: list[Any] = []
     ordinary = charge(outcome={"type": "authorized", "risk_level": "normal", "risk_score": 12})
     risky = charge(outcome={"type": "authorized", "risk_level": "elevated", "risk_score": 70})
     odd = charge(outcome={"type": "authorized", "risk_level": "quantum"})
-    assert snapshot(intent(), ordinary).risk == RiskSignal(RiskLevel.NORMAL, 12)
+    blocked = failed_charge(outcome={"type": "blocked", "risk_level": "highest", "risk_score": 95})
+
+    def risks(*charges: dict[str, Any]) -> list[RiskSignal | None]:
+        return [each.risk for each in snapshot(intent(), *charges, told=told).facts.attempts]
+
+    assert risks(ordinary) == [RiskSignal(RiskLevel.NORMAL, 12)]
+    assert risks(charge(outcome=None)) == [None]
+    assert risks(blocked, risky) == [RiskSignal(RiskLevel.HIGHEST, 95), RiskSignal(RiskLevel.ELEVATED, 70)]
+    assert told == []
+    assert risks(charge(outcome={"type": "authorized", "risk_level": "normal", "risk_score": 2**40})) == [
+        RiskSignal(RiskLevel.NORMAL)
+    ]
+    assert set(told) == {("risk_score", str(2**40))}
+    told.clear()
     assert [each.reason for each in snapshot(intent(), ordinary).facts.movements] == [""]
-    assert snapshot(intent(), risky).risk == RiskSignal(RiskLevel.ELEVATED, 70)
     assert [each.reason for each in snapshot(intent(), risky).facts.movements] == ["risk elevated"]
     read = snapshot(intent(), odd, told=told)
-    assert (read.risk, read.unmapped, set(told)) == (None, (), {("risk_level", "quantum")})
+    assert [each.risk for each in read.facts.attempts] == [None]
+    assert (read.unmapped, set(told)) == ((), {("risk_level", "quantum")})
 
 
 def test_a_networks_advice_goes_before_ours() -> None:
