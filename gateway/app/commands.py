@@ -322,7 +322,9 @@ class Commands:
         not choose now; once that account is cleared, the claim knows the operation as lost. A clearance is never taken
         back and a new restore waits for every account, so that a look before the claim is enough.
         """
-        for account in self._accounts.all():
+        # One look, where there never was a restore: a payment is asked of an account at a time only after one.
+        accounts = self._accounts.all() if await self._store.generation() else ()
+        for account in accounts:
             if await self._store.restore_pending(account.account_id):
                 raise refusal_after_restore(planned, ClaimOutcome.RESTORE_PENDING)
 

@@ -212,7 +212,7 @@ async def test_an_order_that_nobody_pays_expires(database_url: str, tmp_path: Pa
     """PayPal drops it; nothing of ours can have moved money there: EXPIRED, without a contradiction."""
     async with open_paypal_house(database_url, tmp_path, webhooks=False, order_seconds=0.0) as house:
         payment = await house.create()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.0)  # nothing is to happen: there is no condition to wait for
         assert (await house.get(payment.payment_id)).state == State.PAYMENT_STATE_REQUIRES_ACTION
         await age(database_url, 4 * 3600)
         gone = await house.until(payment.payment_id, lambda p: p.state == State.PAYMENT_STATE_EXPIRED)
