@@ -9,7 +9,8 @@ else; a reset on one side is a reset on the other.
     effected     the provider has answered, and no byte of the answer went on
     answered     the answer went on, some thousandths of a second ago
 
-What passes is told to `told`, and so is a request that its sender gave up before any answer.
+What passes is told to `told`, and so is a request that its sender gave up before any answer. A sender is known by the
+address that it calls from.
 """
 
 import asyncio
@@ -55,7 +56,7 @@ class Told(Protocol):
         """A request begins; `head` is what has come of it at once."""
         ...
 
-    def given_up(self, request: str, age_s: float) -> None:
+    def given_up(self, request: str, head: bytes, age_s: float, sender: str) -> None:
         """Its sender hung up `age_s` later, and no byte of an answer had come."""
         ...
 
@@ -69,7 +70,7 @@ class Relay:
         self._upstream_port = upstream_port
         self._traps: list[Trap] = []
         self._server: asyncio.Server | None = None
-        self._connected_now: set[asyncio.StreamWriter] = set()
+        self._connected_now: dict[asyncio.StreamWriter, _Exchange] = {}
 
     async def open(self) -> None:
         """Begin to listen."""
@@ -87,7 +88,8 @@ class Relay:
             await self.open()
         elif shut:
             self.close()
-            for writer in tuple(self._connected_now):
+            for writer, exchange in tuple(self._connected_now.items()):
+                exchange.is_cut = True
                 _reset(writer)
 
     def set(self, trap: Trap) -> None:
@@ -112,18 +114,16 @@ class Relay:
         except OSError:
             _reset(writer)
             return
-        exchange = _Exchange(self)
-        self._connected_now.add(writer)
+        exchange = _Exchange(self, str(writer.get_extra_info("peername")[0]))
+        self._connected_now[writer] = exchange
         ways = (
             asyncio.create_task(exchange.pass_requests(reader, onward)),
             asyncio.create_task(exchange.pass_answers(there, writer)),
         )
         try:
-            ended, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            if ended == {ways[0]}:
-                exchange.hung_up()
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._connected_now.discard(writer)
+            del self._connected_now[writer]
             for way in ways:
                 way.cancel()
             broken = any(isinstance(end, OSError) for end in await asyncio.gather(*ways, return_exceptions=True))
@@ -134,22 +134,21 @@ class Relay:
 class _Exchange:
     """One connection; HTTP/1.1 without pipelining, so that an answer always belongs to the last request."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, sender: str) -> None:
+        self.is_cut = False
+        """Whether the relay itself has reset it, so that nobody hung up."""
         self._relay = relay
+        self._sender = sender
         self._request = ""
+        self._head = b""
         self._answering = True
         self._sent_s = 0.0
 
-    def hung_up(self) -> None:
-        """The sender is gone."""
-        if self._relay.told is not None and not self._answering:
-            self._relay.told.given_up(self._request, asyncio.get_running_loop().time() - self._sent_s)
-
     async def pass_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From the gateway to the provider. Raises OSError where the connection broke."""
-        while data := await reader.read(CHUNK_BYTES):
+        while data := await self._asked(reader):
             if self._answering:
-                self._request = data.partition(b"\r\n")[0].decode("latin-1")
+                self._request, self._head = data.partition(b"\r\n")[0].decode("latin-1"), data
                 self._answering = False
                 self._sent_s = asyncio.get_running_loop().time()
                 if self._relay.told is not None:
@@ -166,6 +165,22 @@ class _Exchange:
             if trap := self._relay.caught("sent", self._request):
                 await asyncio.sleep(trap.delay_s)
                 trap.spring()
+
+    async def _asked(self, reader: asyncio.StreamReader) -> bytes:
+        """What comes next from the sender, b"" where it hung up. Raises OSError where the connection broke."""
+        try:
+            data = await reader.read(CHUNK_BYTES)
+        except OSError:
+            self._hung_up()
+            raise
+        if not data:
+            self._hung_up()
+        return data
+
+    def _hung_up(self) -> None:
+        if self._relay.told is not None and not (self._answering or self.is_cut):
+            age_s = asyncio.get_running_loop().time() - self._sent_s
+            self._relay.told.given_up(self._request, self._head, age_s, self._sender)
 
     async def pass_answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """From the provider to the gateway. Raises OSError where the connection broke."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.demo.installation import ACCOUNT, HOST, answers, free_ports, serves
 from tests.torture.callbacks import CallbackRelay
-from tests.torture.nursery import FLIGHT, STALL
+from tests.torture.nursery import FLIGHT, STALL, address_of
 from tests.torture.processes import Nursery, Process
 from tests.torture.relay import Relay
 from tests.torture.tortured import SANDBOX, Tortured
@@ -255,10 +255,10 @@ class _Overheard:
     def sent(self, request: str, head: bytes) -> None:
         self.witness.saw(self.gateway.name, request, head)
 
-    def given_up(self, request: str, age_s: float) -> None:
-        # Whoever dies hangs up as well.
-        if not self.gateway.is_doomed:
-            self.witness.saw_given_up(self.gateway.name, request, age_s)
+    def given_up(self, request: str, head: bytes, age_s: float, sender: str) -> None:
+        # Whoever dies hangs up as well, and its next life may have begun by now.
+        if not self.gateway.is_doomed and sender == address_of(self.gateway.pid):
+            self.witness.saw_given_up(self.gateway.name, request, head, age_s)
 
 
 async def _until(ready: Callable[[], bool], process: Process) -> None:

@@ -65,11 +65,13 @@ class Send:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """A write whose gateway hung up without an answer, `age_s` after it was sent, and lived on."""
+    """A write whose gateway hung up at `time_us`, without an answer and `age_s` after it was sent, and lived on."""
 
     gateway: str
     request: str
+    key: str
     age_s: float
+    time_us: int
 
 
 @dataclass
@@ -84,15 +86,17 @@ class Witness:
     def saw(self, gateway: str, request: str, head: bytes) -> None:
         """A request begins to leave `gateway`."""
         if self._writes(request):
-            key = head.lower().partition(f"\n{self.key_header}:".encode())[2].partition(b"\r\n")[0].strip()
-            place = head.lower().find(key) if key else 0
-            told = head[place : place + len(key)].decode("latin-1")
-            self.sends.append(Send(gateway, request, told, time.time_ns() // 1_000))
+            self.sends.append(Send(gateway, request, self._key(head), time.time_ns() // 1_000))
 
-    def saw_given_up(self, gateway: str, request: str, age_s: float) -> None:
+    def saw_given_up(self, gateway: str, request: str, head: bytes, age_s: float) -> None:
         """`gateway`, which is alive, waits no longer for the answer to a request."""
         if self._writes(request) and age_s < GIVEN_UP_S_MAX:
-            self.given_up.append(GivenUp(gateway, request, age_s))
+            self.given_up.append(GivenUp(gateway, request, self._key(head), age_s, time.time_ns() // 1_000))
+
+    def _key(self, head: bytes) -> str:
+        key = head.lower().partition(f"\n{self.key_header}:".encode())[2].partition(b"\r\n")[0].strip()
+        place = head.lower().find(key) if key else 0
+        return head[place : place + len(key)].decode("latin-1")
 
     def _writes(self, request: str) -> bool:
         return not request.startswith("GET") and not any(re.match(each, request) for each in self.unkeyed)
@@ -116,6 +120,11 @@ async def judge_sends(
         json.loads(prepared)[3]: (str(operation_id), last_send_us)
         for operation_id, prepared, last_send_us, *_ in operations
     }
+    commands = {json.loads(prepared)[3]: str(command_id) for _, prepared, _, command_id, _ in operations}
+    replied: dict[str, int] = {}
+    for command_id, action, time_us in await database.rows(_REPLIES):
+        if action.endswith("API_REPLY"):
+            replied[command_id] = max(int(time_us), replied.get(command_id, 0))
     former = {
         key: str(operation_id)
         for operation_id, _, _, command_id, step in operations
@@ -140,6 +149,8 @@ async def judge_sends(
     found += [
         f"detached call {each.gateway} {each.request!r}: was given up {each.age_s:.3f} s after it was sent"
         for each in witness.given_up
+        # Who was late to send, after a connection that took its time, has little left to wait, and settles it itself.
+        if replied.get(commands.get(each.key, ""), 0) < each.time_us - EARLY_S * _SECOND_US
     ]
     return _shown(found)
 
