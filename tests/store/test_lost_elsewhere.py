@@ -36,7 +36,9 @@ async def test_an_operation_is_known_where_it_is(store: Store) -> None:
         payment = await not_sent(store, claim)
         await found_lost(store, payment.payment_id, claim.operation.operation_id)
         assert await store.has_lost(making.TENANT, payment.payment_id) == (outcome is C.LOST_IN_RESTORE)
-        assert (await store.claim(replace(claim, reopen=True))).outcome is outcome
+        # Twice where it is refused: a store that has met a restore once asks in the claim's own statement.
+        for _ in range(2 if outcome is C.LOST_IN_RESTORE else 1):
+            assert (await store.claim(replace(claim, reopen=True))).outcome is outcome
 
 
 async def test_a_create_is_not_claimed_again_for_an_order_that_was_paid(store: Store) -> None:
@@ -45,7 +47,8 @@ async def test_a_create_is_not_claimed_again_for_an_order_that_was_paid(store: S
     claim = making.create_claim(making.payment(terms=terms))
     await not_sent(store, claim)
     await lost(store, order="o-1")
-    assert (await store.claim(replace(claim, reopen=True))).outcome is C.LOST_IN_RESTORE
+    for _ in range(2):
+        assert (await store.claim(replace(claim, reopen=True))).outcome is C.LOST_IN_RESTORE
 
 
 async def test_no_resend_of_a_create_that_went_on(store: Store) -> None:
