@@ -21,11 +21,13 @@ SHORT_DEADLINE_SHARE = 0.10
 WALK_AWAY_SHARE = 0.06
 TOGETHER_SHARE = 0.2
 ROUTED_SHARE = 0.3
+ADJUSTED_SHARE = 0.4
 
 METHODS = {
     "CreatePayment": "create_payment",
     "ConfirmPayment": "confirm_payment",
     "CapturePayment": "capture_payment",
+    "AdjustAuthorization": "adjust_authorization",
     "CancelPayment": "cancel_payment",
     "RefundPayment": "refund_payment",
 }
@@ -153,6 +155,8 @@ class _Story:
             await self._billing.sync(payment.payment_id)
         if chance.random() < 0.05:
             await self._reuse(create)
+        if manual and tortured.adjusts and chance.random() < ADJUSTED_SHARE:
+            await self._adjust(payment)
         if manual:
             await self._capture(payment)
         if chance.random() < 0.5:
@@ -178,6 +182,19 @@ class _Story:
             await asyncio.gather(acting, self._settle(self._intend("ConfirmPayment", again)))
         else:
             await acting
+
+    async def _adjust(self, payment: Payment) -> None:
+        """Hold more, or hold it anew: one after another, at once, or against a cancel."""
+        chance = self._chance
+        wishes: list[Intent] = []
+        for part in range(chance.choice((1, 1, 2))):
+            request = paying.AdjustAuthorizationRequest(payment_id=payment.payment_id)
+            if chance.random() < 0.7:
+                request.amount.CopyFrom(self._money(self._amount * (11 + part) // 10))
+            wishes.append(self._intend("AdjustAuthorization", request))
+        if chance.random() < 0.1:
+            wishes.append(self._intend("CancelPayment", paying.CancelPaymentRequest(payment_id=payment.payment_id)))
+        await asyncio.gather(*map(self._settle, wishes))
 
     async def _capture(self, payment: Payment) -> None:
         chance = self._chance

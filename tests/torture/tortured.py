@@ -24,7 +24,9 @@ class Tortured:
     of `says`. `key_header` has a write's key, in small letters, and `unkeyed` are writes that move nothing and have
     none. `event_header` has an event's id, where a header has it. `payments_path` lists what the provider has
     recorded, "" where its records say nothing of ours but in metadata. `ends_pending` is the control by which what
-    pends comes to its end, "" where it does so by itself. `settings` go over those of every run, with a reason each.
+    pends comes to its end, "" where it does so by itself. `adjusts`: what it answers to an adjustment, or shows of it,
+    ends it; at PayPal a person does, where a resend was refused (ADR 0018). `settings` go over those of every run, with
+    a reason each.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Tortured:
     page: str = "/customer"
     says: tuple[Mapping[str, str], ...] = (APPROVE, APPROVE, REFUSE)
     ends_pending: str = ""
+    adjusts: bool = True
     settings: Mapping[str, str] = field(default_factory=dict)
     key_header: str = "idempotency-key"
     unkeyed: tuple[str, ...] = ()
@@ -66,7 +69,7 @@ SANDBOX = Tortured(
     approves="card_ok",
     again=("card_ok", "card_ok", "card_answer_lost", "card_declined", "card_requires_action"),
     currencies=("EUR", "JPY", "KWD"),
-    verbs=("payments", "confirm", "capture", "cancel", "refunds"),
+    verbs=("payments", "confirm", "capture", "adjust", "cancel", "refunds"),
     other='api_key = "sandbox-key-other"\nwebhook_secrets = ["sandbox-signing-other"]',
     other_key="sandbox-key-other",
     event_header="Sandbox-Event-Id",
@@ -78,7 +81,7 @@ STRIPE = Tortured(
     section="""\
 api_key = "sk_test_simulated"
 webhook_secrets = ["whsec_simulated"]
-options = {{ multicapture = "true" }}""",
+options = {{ multicapture = "true", incremental_authorization = "true" }}""",
     api_key="sk_test_simulated",
     tokens=MappingProxyType(dict.fromkeys(METHODS, 1.0)),
     approves="pm_card_visa",
@@ -87,11 +90,11 @@ options = {{ multicapture = "true" }}""",
     currencies=("EUR", "JPY", "USD"),
     # Our references, before a confirm: under a key of the SDK's.
     unkeyed=(r"POST /v1/payment_intents/\w+ ",),
-    verbs=("payment_intents", "confirm", "capture", "cancel", "refunds"),
+    verbs=("payment_intents", "confirm", "capture", "increment_authorization", "cancel", "refunds"),
     other="""\
 api_key = "sk_test_other"
 webhook_secrets = ["whsec_other"]
-options = {{ multicapture = "true" }}""",
+options = {{ multicapture = "true", incremental_authorization = "true" }}""",
     other_key="sk_test_other",
 )
 
@@ -124,6 +127,7 @@ options = {{ client_id = "paypal-client-simulated", roots_file = "{books}/root.p
         {"outcome": "cancel"},
     ),
     ends_pending="/control/pending",
+    adjusts=False,
     key_header="paypal-request-id",
     unkeyed=(r"POST /v1/oauth2/token ",),
     settings=MappingProxyType(
