@@ -56,6 +56,7 @@ class Scene:
     gates: Gates
     store: Store
     log: Path
+    sandbox_url: str
     channel: grpc.aio.Channel
     ended: dict[str, asyncio.Future[str]] = field(default_factory=dict)
 
@@ -99,7 +100,7 @@ async def scene_on(engine: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
         open_house(url, folder, engine=UNHURRIED, sandbox_url=way, **ROOMY) as house,
         grpc.aio.insecure_channel(house.target) as channel,
     ):
-        scene = Scene(house, gates, opened[0], log, channel)
+        scene = Scene(house, gates, opened[0], log, sandbox_url, channel)
         ended = Edge._ended
 
         def noted(edge: Edge, method: Any, code: str, *rest: Any) -> None:
