@@ -95,6 +95,7 @@ async def test_a_sender_that_hangs_up_is_told_by_its_address(between: Between, r
 
 
 async def test_what_the_relay_itself_cuts_nobody_gave_up(between: Between) -> None:
+    """A reset of the relay's own, as the weather asks for it, is nobody's hanging up."""
     reader, writer, _ = await between.send(HOST)
     await between.relay.shut(shut=True)
     with contextlib.suppress(OSError):
@@ -106,6 +107,7 @@ async def test_what_the_relay_itself_cuts_nobody_gave_up(between: Between) -> No
 
 @pytest.mark.parametrize("resets", [False, True])
 async def test_what_the_provider_ends_nobody_gave_up(between: Between, resets: bool) -> None:
+    """The sender did not hang up first, in whatever way the other side did."""
     reader, writer, there = await between.send(HOST)
     if resets:
         there.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -118,6 +120,7 @@ async def test_what_the_provider_ends_nobody_gave_up(between: Between, resets: b
 
 
 async def test_what_was_answered_is_over(between: Between) -> None:
+    """Who hangs up with an answer in hand gave nothing up."""
     reader, writer, there = await between.send(HOST)
     there.write(b"HTTP/1.1 200 OK\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
