@@ -341,7 +341,9 @@ def _moves_money(dossier: Dossier, operation: Operation) -> bool:
         # What it moves is booked under the create that it completes.
         return False
     if operation.kind is CommandKind.CANCEL:
-        return terms.capture_method is CaptureMethod.MANUAL and dossier.payment.sums.authorized_minor > 0
+        # An account that was left, as it declined, held nothing that its cancellation could give back.
+        is_there = operation.account_id == dossier.payment.account_id
+        return is_there and terms.capture_method is CaptureMethod.MANUAL and dossier.payment.sums.authorized_minor > 0
     return True
 
 

@@ -176,6 +176,7 @@ class NthInterruption(Interruption):
         await super().at(point)
 
 
+AUTHORIZED = payment_pb2.PAYMENT_STATE_AUTHORIZED
 CAPTURED = payment_pb2.PAYMENT_STATE_CAPTURED
 FAILED = payment_pb2.PAYMENT_STATE_FAILED
 CREATED = payment_pb2.PAYMENT_STATE_CREATED
