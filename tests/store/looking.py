@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 
 from store.tables import metadata
 
-UNTIL_S_MAX = 60.0
+UNTIL_S_MAX = 30.0
 PAUSE_S = 0.02
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
+from collections.abc import Callable
 
 import asyncpg
 import pytest
@@ -17,6 +19,7 @@ from store.postgresql_database import PostgresqlDatabase
 from store.sqlite_database import SqliteDatabase, SteadyClock
 from tests.store import making
 from tests.store.acting import captured
+from tests.store.conftest import ROOMY
 from tests.store.looking import census, connect_sqlite, value
 
 
@@ -84,7 +87,7 @@ def test_what_no_database_raised_passes_through() -> None:
 
 
 async def a_database(url: str) -> PostgresqlDatabase | SqliteDatabase:
-    """A unit of work on `url`, with short limits."""
+    """A unit of work on `url`, with limits that a machine which stands still for seconds does not reach."""
     parsed = make_url(url)
     if url.startswith("sqlite"):
         await migrate.upgrade(url)
@@ -92,13 +95,11 @@ async def a_database(url: str) -> PostgresqlDatabase | SqliteDatabase:
             parsed,
             clock_us=SteadyClock(),
             pool_size=2,
-            checkout_timeout_s=1,
+            checkout_timeout_s=30,
             busy_timeout_s=0.3,
-            wait_s_max=5,
+            wait_s_max=60,
         )
-    return PostgresqlDatabase(
-        parsed, pool_size=2, checkout_timeout_s=1, statement_timeout_s=2, connect_timeout_s=2, jitter=lambda: 0.0
-    )
+    return PostgresqlDatabase(parsed, **ROOMY, jitter=lambda: 0.0)
 
 
 def note(connection: Connection, name: str = "noted") -> None:
@@ -106,7 +107,28 @@ def note(connection: Connection, name: str = "noted") -> None:
     connection.execute(text("INSERT INTO counters (name, value) VALUES (:name, 1)"), {"name": name})
 
 
+HELD_S_MAX = 30.0
 NOTED = "SELECT count(*) FROM counters WHERE name LIKE 'noted%'"
+
+
+async def in_one_group(
+    database: PostgresqlDatabase | SqliteDatabase, *units: Callable[[Connection], None]
+) -> list[BaseException | None]:
+    """What comes of `units` that gather while the writer is held up by another one, and share a commit then."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        assert go_on.wait(HELD_S_MAX)
+
+    holding = asyncio.create_task(database.write(hold_up))
+    assert await asyncio.to_thread(begun.wait, HELD_S_MAX)
+    gathered = asyncio.gather(*(database.write(unit) for unit in units), return_exceptions=True)
+    await asyncio.sleep(0.02)  # a turn of the loop, in which they are handed in
+    go_on.set()
+    outcomes = await gathered
+    await holding
+    return outcomes
 
 
 async def test_a_unit_that_raises_leaves_nothing(url: str) -> None:
@@ -154,12 +176,7 @@ async def test_a_failed_unit_harms_nobody_in_its_group(sqlite: str) -> None:
         note(connection, "noted-never")
         raise LookupError
 
-    slow = asyncio.create_task(database.write(lambda _: time.sleep(0.1)))
-    await asyncio.sleep(0.02)
-    outcomes = await asyncio.gather(
-        database.write(note), database.write(fail), database.write(lambda c: note(c, "noted-2")), return_exceptions=True
-    )
-    await slow
+    outcomes = await in_one_group(database, note, fail, lambda connection: note(connection, "noted-2"))
     assert [type(outcome) for outcome in outcomes] == [type(None), LookupError, type(None)]
     assert await value(sqlite, NOTED) == 2
     await database.close()
@@ -175,15 +192,7 @@ async def test_a_failed_commit_fails_every_unit_of_its_group(sqlite: str) -> Non
             text("INSERT INTO movements VALUES ('t', '?', 'a', 'FEE', 'm', 1, 'USD', 'FAILED', NULL, NULL, '', NULL)")
         )
 
-    slow = asyncio.create_task(database.write(lambda _: time.sleep(0.1)))
-    await asyncio.sleep(0.02)
-    outcomes = await asyncio.gather(
-        database.write(note),
-        database.write(poison),
-        database.write(lambda connection: note(connection, "noted-2")),
-        return_exceptions=True,
-    )
-    await slow
+    outcomes = await in_one_group(database, note, poison, lambda connection: note(connection, "noted-2"))
     assert all(isinstance(outcome, Internal) for outcome in outcomes)
     assert await value(sqlite, NOTED) == 0
     await database.write(note)

@@ -109,7 +109,7 @@ async def test_an_exhausted_pool_is_unavailable_in_time(postgresql: str) -> None
     first = asyncio.create_task(store.claim(making.claim_on(payment, CommandKind.REFUND, amount_minor=1)))
     await until(lambda: looking.fetchval(f"SELECT pid FROM pg_stat_activity WHERE {LOCKED}"))
     with pytest.raises(Unavailable, match="no connection was free"):
-        await store.get_payment(making.TENANT, payment.payment_id)
+        await asyncio.wait_for(store.get_payment(making.TENANT, payment.payment_id), 20)
     await store.ping()  # lists and operators have places of their own
     await transaction.rollback()
     await holder.close()
