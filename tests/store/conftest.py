@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 
 from gateway.domain.storage import Store
@@ -11,6 +13,13 @@ from tests import databases
 
 ENGINES = ("sqlite", "postgresql")
 SEALING = Sealing([fresh_key()])
+ROOMY: dict[str, Any] = {
+    "pool_size": 10,
+    "checkout_timeout_s": 30.0,
+    "connect_timeout_s": 30.0,
+    "statement_timeout_s": 60.0,
+}
+"""Limits that a machine which stands still for seconds does not reach, for what a test is not about."""
 
 
 @pytest.fixture(params=ENGINES)
@@ -41,7 +50,7 @@ def sqlite(tmp_path: Path) -> str:
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     """An open store on a fresh database."""
-    opened = await open_store(url, sealing=SEALING)
+    opened = await open_store(url, sealing=SEALING, **ROOMY)
     yield opened
     await opened.close()
 
@@ -49,6 +58,19 @@ async def store(url: str) -> AsyncIterator[Store]:
 @pytest.fixture
 async def beside(url: str, store: Store) -> AsyncIterator[Store]:
     """A second store on the same database, as another replica would have it."""
-    opened = await open_store(url, sealing=SEALING)
+    opened = await open_store(url, sealing=SEALING, **ROOMY)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[asyncpg.Connection]:
+    """Every connection to a PostgreSQL that is opened from now on, SQLAlchemy's too."""
+    connect, connections = asyncpg.connect, list[asyncpg.Connection]()
+
+    async def listed(*args: Any, **kwargs: Any) -> asyncpg.Connection:
+        connections.append(await connect(*args, **kwargs))
+        return connections[-1]
+
+    monkeypatch.setattr(asyncpg, "connect", listed)
+    return connections

@@ -1,12 +1,29 @@
 """Look into a database past the store, and change what the store never would."""
 
+import asyncio
 import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import asyncpg
 from sqlalchemy import make_url
 
 from store.tables import metadata
+
+UNTIL_S_MAX = 30.0
+PAUSE_S = 0.02
+
+
+async def until(found: Callable[[], Awaitable[object]]) -> None:
+    """Return when there is something, as only asking can tell."""
+    async with asyncio.timeout(UNTIL_S_MAX):
+        while not await found():  # noqa: ASYNC110 nobody else tells
+            await asyncio.sleep(PAUSE_S)
+
+
+async def all_closed(connections: Sequence[asyncpg.Connection]) -> bool:
+    """Whether this side knows that there are none of them any more."""
+    return all(each.is_closed() for each in connections)
 
 
 async def connect(url: str) -> Any:

@@ -2,15 +2,16 @@
 
 import asyncio
 import sqlite3
+import threading
 import time
+from collections.abc import Callable
 
 import asyncpg
 import pytest
 from sqlalchemy import Connection, exc, make_url, text
 
-from gateway.domain.commands import CommandKind
 from gateway.domain.errors import Internal, Reason, Sent, Unavailable
-from gateway.domain.storage import ClaimOutcome, Store
+from gateway.domain.storage import ClaimOutcome
 from store import database as unit_of_work
 from store import migrate, open_store
 from store.failures import Contended, translated
@@ -18,7 +19,8 @@ from store.postgresql_database import PostgresqlDatabase
 from store.sqlite_database import SqliteDatabase, SteadyClock
 from tests.store import making
 from tests.store.acting import captured
-from tests.store.looking import census, connect, connect_sqlite, value
+from tests.store.conftest import ROOMY
+from tests.store.looking import census, connect_sqlite, value
 
 
 def sqlite_error(code: int) -> sqlite3.Error:
@@ -85,7 +87,7 @@ def test_what_no_database_raised_passes_through() -> None:
 
 
 async def a_database(url: str) -> PostgresqlDatabase | SqliteDatabase:
-    """A unit of work on `url`, with short limits."""
+    """A unit of work on `url`, with limits that a machine which stands still for seconds does not reach."""
     parsed = make_url(url)
     if url.startswith("sqlite"):
         await migrate.upgrade(url)
@@ -93,13 +95,11 @@ async def a_database(url: str) -> PostgresqlDatabase | SqliteDatabase:
             parsed,
             clock_us=SteadyClock(),
             pool_size=2,
-            checkout_timeout_s=1,
+            checkout_timeout_s=30,
             busy_timeout_s=0.3,
-            wait_s_max=5,
+            wait_s_max=60,
         )
-    return PostgresqlDatabase(
-        parsed, pool_size=2, checkout_timeout_s=1, statement_timeout_s=2, connect_timeout_s=2, jitter=lambda: 0.0
-    )
+    return PostgresqlDatabase(parsed, **ROOMY, jitter=lambda: 0.0)
 
 
 def note(connection: Connection, name: str = "noted") -> None:
@@ -107,7 +107,28 @@ def note(connection: Connection, name: str = "noted") -> None:
     connection.execute(text("INSERT INTO counters (name, value) VALUES (:name, 1)"), {"name": name})
 
 
+HELD_S_MAX = 30.0
 NOTED = "SELECT count(*) FROM counters WHERE name LIKE 'noted%'"
+
+
+async def in_one_group(
+    database: PostgresqlDatabase | SqliteDatabase, *units: Callable[[Connection], None]
+) -> list[BaseException | None]:
+    """What comes of `units` that gather while the writer is held up by another one, and share a commit then."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        assert go_on.wait(HELD_S_MAX)
+
+    holding = asyncio.create_task(database.write(hold_up))
+    assert await asyncio.to_thread(begun.wait, HELD_S_MAX)
+    gathered = asyncio.gather(*(database.write(unit) for unit in units), return_exceptions=True)
+    await asyncio.sleep(0.02)  # a turn of the loop, in which they are handed in
+    go_on.set()
+    outcomes = await gathered
+    await holding
+    return outcomes
 
 
 async def test_a_unit_that_raises_leaves_nothing(url: str) -> None:
@@ -155,12 +176,7 @@ async def test_a_failed_unit_harms_nobody_in_its_group(sqlite: str) -> None:
         note(connection, "noted-never")
         raise LookupError
 
-    slow = asyncio.create_task(database.write(lambda _: time.sleep(0.1)))
-    await asyncio.sleep(0.02)
-    outcomes = await asyncio.gather(
-        database.write(note), database.write(fail), database.write(lambda c: note(c, "noted-2")), return_exceptions=True
-    )
-    await slow
+    outcomes = await in_one_group(database, note, fail, lambda connection: note(connection, "noted-2"))
     assert [type(outcome) for outcome in outcomes] == [type(None), LookupError, type(None)]
     assert await value(sqlite, NOTED) == 2
     await database.close()
@@ -176,15 +192,7 @@ async def test_a_failed_commit_fails_every_unit_of_its_group(sqlite: str) -> Non
             text("INSERT INTO movements VALUES ('t', '?', 'a', 'FEE', 'm', 1, 'USD', 'FAILED', NULL, NULL, '', NULL)")
         )
 
-    slow = asyncio.create_task(database.write(lambda _: time.sleep(0.1)))
-    await asyncio.sleep(0.02)
-    outcomes = await asyncio.gather(
-        database.write(note),
-        database.write(poison),
-        database.write(lambda connection: note(connection, "noted-2")),
-        return_exceptions=True,
-    )
-    await slow
+    outcomes = await in_one_group(database, note, poison, lambda connection: note(connection, "noted-2"))
     assert all(isinstance(outcome, Internal) for outcome in outcomes)
     assert await value(sqlite, NOTED) == 0
     await database.write(note)
@@ -244,113 +252,6 @@ async def test_a_store_needs_a_file_and_a_known_engine() -> None:
     for url in ("sqlite+aiosqlite://", "sqlite+aiosqlite:///:memory:", "mysql+aiomysql://x/y"):
         with pytest.raises(ValueError, match=r"store"):
             await open_store(url)
-
-
-async def terminate_backends(url: str) -> None:
-    """Cut every connection to the database but this one."""
-    driver = await connect(url)
-    await driver.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    await driver.close()
-
-
-async def test_a_backend_that_dies_under_way_is_unavailable_and_then_replaced(postgresql: str) -> None:
-    """The call under way fails, nothing of it is kept, and the next one has a new connection."""
-    store = await open_store(postgresql)
-    payment = await captured(store)
-    holder = await connect(postgresql)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT FROM payments FOR UPDATE")
-    claim = making.claim_on(payment, CommandKind.REFUND, amount_minor=1)
-    waiting = asyncio.create_task(store.claim(claim))
-    await asyncio.sleep(0.2)
-    await holder.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH%'"
-    )
-    with pytest.raises(Unavailable):
-        await waiting
-    await transaction.rollback()
-    await holder.close()
-    assert await store.find_command(making.TENANT, claim.command.rpc, claim.command.idempotency_key) is None
-    assert (await store.claim(claim)).outcome is ClaimOutcome.CLAIMED
-    await store.close()
-
-
-async def test_idle_connections_that_died_are_noticed_before_they_are_used(postgresql: str) -> None:
-    """After a restart of the database the first calls succeed: a dead connection is never handed out."""
-    store = await open_store(postgresql)
-    await asyncio.gather(*(captured(store) for _ in range(8)))
-    await terminate_backends(postgresql)
-    await asyncio.sleep(0.1)
-    await asyncio.gather(*(captured(store) for _ in range(8)))
-    await store.ping()
-    await store.close()
-
-
-async def test_a_statement_that_waits_too_long_is_unavailable(postgresql: str) -> None:
-    """A row that somebody holds costs a caller the statement timeout, no more; the pool is none the worse."""
-    store = await open_store(postgresql, pool_size=1, statement_timeout_s=0.3)
-    payment = await captured(store)
-    holder = await connect(postgresql)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT FROM payments FOR UPDATE")
-    started = time.monotonic()
-    with pytest.raises(Unavailable):
-        await store.claim(making.claim_on(payment, CommandKind.REFUND, amount_minor=1))
-    assert time.monotonic() - started < 2
-    await transaction.rollback()
-    await holder.close()
-    await captured(store)
-    await store.close()
-
-
-async def test_an_exhausted_pool_is_unavailable_in_time(postgresql: str) -> None:
-    """Who finds no connection within the checkout timeout is told so."""
-    store = await open_store(postgresql, pool_size=1, checkout_timeout_s=0.2)
-    payment = await captured(store)
-    holder = await connect(postgresql)
-    transaction = holder.transaction()
-    await transaction.start()
-    await holder.execute("SELECT FROM payments FOR UPDATE")
-    first = asyncio.create_task(store.claim(making.claim_on(payment, CommandKind.REFUND, amount_minor=1)))
-    await asyncio.sleep(0.1)
-    with pytest.raises(Unavailable, match="no connection was free"):
-        await store.get_payment(making.TENANT, payment.payment_id)
-    await store.ping()  # lists and operators have places of their own
-    await transaction.rollback()
-    await holder.close()
-    assert (await first).outcome is ClaimOutcome.CLAIMED
-    assert await store.get_payment(making.TENANT, payment.payment_id) is not None
-    await store.close()
-
-
-async def test_a_connection_is_shared_in_the_order_of_asking(postgresql: str) -> None:
-    """Nobody starves while busy neighbours come again and again (SQLAlchemy's own queue lets them)."""
-    store = await open_store(postgresql, pool_size=2, checkout_timeout_s=0.5)
-    payment = await captured(store)
-    until = time.monotonic() + 1.5
-
-    async def busy() -> None:
-        while time.monotonic() < until:
-            await store.get_payment(making.TENANT, payment.payment_id)
-
-    await asyncio.gather(*(busy() for _ in range(8)))
-    await store.close()
-
-
-async def test_a_cancelled_call_gives_its_connection_back(store: Store) -> None:
-    """However many calls are cancelled wherever they are, the store works on."""
-    for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.003, 0.005):
-        tasks = [asyncio.create_task(store.claim(making.create_claim())) for _ in range(12)]
-        await asyncio.sleep(delay_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.gather(*(captured(store) for _ in range(12)))
 
 
 async def test_a_lost_race_is_run_again_a_bounded_number_of_times(postgresql: str) -> None:

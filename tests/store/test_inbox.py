@@ -6,7 +6,7 @@ from dataclasses import replace
 from gateway.domain.storage import CallbackChange, CallbackState, Store
 from store import open_store
 from tests.store import making
-from tests.store.conftest import SEALING
+from tests.store.conftest import ROOMY, SEALING
 from tests.store.looking import census, connect, rows, value
 
 
@@ -45,13 +45,13 @@ async def test_a_callback_is_held_by_one_process(store: Store, beside: Store) ->
 
 async def test_nobody_waits_for_a_callback_that_another_is_taking(postgresql: str) -> None:
     """Whoever takes passes over what somebody else's transaction holds, and gets the rest at once."""
-    store, holder = await open_store(postgresql, sealing=SEALING), await connect(postgresql)
+    store, holder = await open_store(postgresql, sealing=SEALING, **ROOMY), await connect(postgresql)
     held, free = making.callback(), making.callback()
     for each in (held, free):
         await store.receive_callback(each, making.audit())
     await holder.execute("BEGIN")
     await holder.fetch("SELECT FROM callbacks WHERE callback_id = $1 FOR UPDATE", held.callback_id)
-    taken = await asyncio.wait_for(store.take_callbacks(limit=10, lease_s=30), 3)
+    taken = await asyncio.wait_for(store.take_callbacks(limit=10, lease_s=30), 20)
     assert [one.callback.callback_id for one in taken] == [free.callback_id]
     await holder.close()
     await store.close()

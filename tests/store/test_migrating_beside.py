@@ -1,7 +1,7 @@
 """Migrating a PostgreSQL whose gateways run: they wait for each other, and indexes are built beside them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import asyncpg
@@ -16,9 +16,8 @@ from gateway.domain.errors import Unavailable
 from store import Schema, beside, migrate
 from store.beside import Beside
 from tests import databases
-from tests.store.looking import connect, rows
+from tests.store.looking import PAUSE_S, connect, rows, until
 
-PAUSE_S = 0.02
 INDEX = Beside("0010", "ix_payments_by_update", "payments (updated_time_us)")
 VALID = f"SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('{INDEX.name}')"
 WAITING = "SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE NOT granted AND relname = $1"
@@ -48,13 +47,6 @@ async def migrate_to(url: str, revision: str) -> None:
     async with engine.begin() as connection:
         await connection.run_sync(migrated)
     await engine.dispose()
-
-
-async def until(found: Callable[[], Awaitable[object]]) -> None:
-    """Return when there is something, as only the database can tell."""
-    async with asyncio.timeout(10):
-        while not await found():  # noqa: ASYNC110 nobody else tells
-            await asyncio.sleep(PAUSE_S)
 
 
 async def test_a_migration_that_a_payment_deadlocks_is_done_again() -> None:
@@ -98,7 +90,7 @@ async def test_an_index_is_built_while_payments_are_written(
     await session.execute("UPDATE payments SET flow = flow; LOCK TABLE payments IN ROW EXCLUSIVE MODE")
     migrating = asyncio.create_task(migrate.upgrade(postgresql))
     await until(lambda: rows(postgresql, VALID))
-    await asyncio.wait_for(rows(postgresql, "UPDATE payments SET flow = flow"), 2)
+    await asyncio.wait_for(rows(postgresql, "UPDATE payments SET flow = flow"), 20)
     assert not migrating.done()
     await session.execute("COMMIT")
     await migrating

@@ -27,12 +27,14 @@ async def test_an_account_that_has_its_share_is_left_out(store: Store) -> None:
     assert len((await store.take_due(limit=9, lease_s=30)).operations) == 1
 
 
-async def test_a_claim_whose_process_died_is_found_when_its_lease_ends(store: Store) -> None:
+async def test_a_claim_whose_process_died_is_found_when_its_lease_ends(store: Store, url: str) -> None:
     """A live operation comes due with its lease, once, under a higher epoch."""
-    claim = making.create_claim(lease_s=1.5, send_window_s=0.1)
+    claim = making.create_claim(lease_s=30, send_window_s=0.1)
     got = await store.claim(claim)
     assert (await store.take_due(limit=10, lease_s=30)).operations == ()
-    await asyncio.sleep(1.6)
+    # Half a minute passes: the row's times are moved, and nobody waits. Both are the lease's.
+    earlier = ", ".join(f"{name} = {name} - 30000000" for name in ("lease_until_us", "next_attempt_us"))
+    await rows(url, f"UPDATE operations SET {earlier}")
     due = await store.take_due(limit=10, lease_s=30)
     (taken,) = due.operations
     assert taken == replace(
@@ -60,7 +62,7 @@ async def test_what_is_due_is_taken_once_by_many(store: Store, beside: Store) ->
 
 async def test_a_take_waits_for_nobody(postgresql: str) -> None:
     """An operation that another transaction holds is skipped, and the rest is taken at once."""
-    store = await open_store(postgresql, statement_timeout_s=1)
+    store = await open_store(postgresql, statement_timeout_s=20)  # nobody waits; else for so long
     held, free = await unknown(store), await unknown(store)
     holder = await connect(postgresql)
     transaction = holder.transaction()
@@ -156,17 +158,18 @@ async def needing_action(store: Store, expire_time_us: int | None) -> Payment:
     return waiting
 
 
-async def test_an_abandoned_action_is_taken_and_comes_again(store: Store, beside: Store) -> None:
+async def test_an_abandoned_action_is_taken_and_comes_again(store: Store, beside: Store, url: str) -> None:
     """Past its expiry an unfinished action is given to one process, and again after `retry_s`."""
     abandoned = await needing_action(store, 1)
     await needing_action(store, 4_000_000_000_000_000)
     await needing_action(store, None)
     await captured(store, expire_time_us=1)
-    taken = await asyncio.gather(*(one.take_abandoned(limit=9, retry_s=0.2) for one in (store, beside)))
+    taken = await asyncio.gather(*(one.take_abandoned(limit=9, retry_s=30) for one in (store, beside)))
     assert sorted([*taken[0], *taken[1]]) == [(making.TENANT, abandoned.payment_id)]
-    assert await store.take_abandoned(limit=9, retry_s=0.2) == []
-    await asyncio.sleep(0.3)
-    assert await store.take_abandoned(limit=9, retry_s=0.2) == [(making.TENANT, abandoned.payment_id)]
+    assert await store.take_abandoned(limit=9, retry_s=30) == []
+    # Half a minute passes for what waits.
+    await rows(url, "UPDATE payments SET action_due_us = action_due_us - 30000000 WHERE action_due_us > 30000000")
+    assert await store.take_abandoned(limit=9, retry_s=30) == [(making.TENANT, abandoned.payment_id)]
 
 
 async def test_an_expired_key_leaves_a_tombstone(store: Store, url: str) -> None:

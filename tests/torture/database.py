@@ -148,7 +148,7 @@ def restart(mode: str) -> None:
     server = databases.postgresql_server()
     # pg_ctl refuses to run as root; the server has a user of its own there.
     user = server.system_user or ""
-    restart = [str(server.bin_path / "pg_ctl"), "restart", "-D", str(server.pgdata), "-m", mode, "-w", "-t", "30"]
+    restart = [str(server.bin_path / "pg_ctl"), "restart", "-D", str(server.pgdata), "-m", mode, "-w", "-t", "60"]
     subprocess.run(
         [sys.executable, "-I", "-S", "-c", _AS_USER, user, *restart],
         check=True,

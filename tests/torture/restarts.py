@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from obol.client import GatewayError
 from obol.v1 import payment_gateway_pb2 as paying
 from obol.v1.money_pb2 import Money
+from tests.readiness import READY_S_MAX, Readiness, readiness, write_to_postgresql
 from tests.torture.billing import Billing
 from tests.torture.database import restart
 
@@ -14,29 +16,27 @@ EVERY_S = 5.0
 KILLS_EACH = 25
 RESTARTS_MAX = 24
 """Two minutes of it in a long run, and one in `make test`, where `tests/faults` has three of its own."""
-READY_S_MAX = 5.0
 GIVEN_UP_S = 30.0
 
 
-async def restart_every(billing: Billing, kills: int, seed: int) -> list[float]:
-    """Restart for a stretch that grows with the run; the seconds from each start of the server to an answer."""
-    chance, back_s = random.Random(f"{seed}/restarts"), []
+async def restart_every(billing: Billing, url: str, kills: int, seed: int) -> list[Readiness]:
+    """Restart the server of `url` for a stretch that grows with the run; from each start of it to an answer."""
+    chance, back = random.Random(f"{seed}/restarts"), []
     loop = asyncio.get_running_loop()
     for number in range(max(1, min(RESTARTS_MAX, kills // KILLS_EACH))):
         began = loop.time()
         await asyncio.to_thread(restart, chance.choice(("immediate", "immediate", "fast")))
-        started = loop.time()
-        await _paid(billing, f"{seed}-restart-{number}")
-        back_s.append(loop.time() - started)
+        paid = partial(_paid, billing, f"{seed}-restart-{number}")
+        back.append(await readiness(paid, partial(write_to_postgresql, url)))
         await asyncio.sleep(max(0.0, began + EVERY_S - loop.time()))
-    return back_s
+    return back
 
 
-def judge_restarts(back_s: Sequence[float]) -> Iterator[str]:
-    """Ready again within five seconds, each time."""
-    for number, seconds in enumerate(back_s):
-        if seconds > READY_S_MAX:
-            yield f"restart {number}: {seconds:.2f} s passed until a payment was answered again"
+def judge_restarts(back: Sequence[Readiness]) -> Iterator[str]:
+    """Ready again within five seconds of our own, each time."""
+    for number, each in enumerate(back):
+        if each.own_s > READY_S_MAX:
+            yield f"restart {number}: until a payment was answered again, {each}"
 
 
 async def _paid(billing: Billing, key: str) -> None:

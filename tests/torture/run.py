@@ -220,9 +220,12 @@ class _Run:
             return
         await self._provider.heal()
         await self._site.settled()
-        back_s = await restart_every(billing, self._plan.kills, self._plan.seed)
-        self._outcome.violations.extend(judge_restarts(back_s))
-        self._outcome.notes.append(f"restarted {len(back_s)} times more: paid again within {max(back_s):.2f} s")
+        back = await restart_every(billing, self._database.url, self._plan.kills, self._plan.seed)
+        self._outcome.violations.extend(judge_restarts(back))
+        self._outcome.notes.append(
+            f"restarted {len(back)} times more: paid again within {max(each.elapsed_s for each in back):.2f} s, "
+            f"of which at most {max(each.own_s for each in back):.2f} s neither PostgreSQL's nor the machine's"
+        )
 
     async def _quiet(self, billing: Billing) -> Convergence:
         healed_s = time.monotonic()
