@@ -49,13 +49,9 @@ async def write(
     timeout_s: float = 20.0,
     body: bytes = b"{}",
 ) -> Exchange:
+    headers = {"Authorization": f"Bearer {SECRET}"}
     return await wire.write(
-        method,
-        "/v1/payments",
-        headers={"Authorization": f"Bearer {SECRET}"},
-        body=body,
-        send_before=send_before,
-        timeout_s=timeout_s,
+        method, "/v1/payments", headers=headers, body=body, send_before=send_before, timeout_s=timeout_s
     )
 
 
