@@ -7,14 +7,17 @@
 Everything that they keep lies in the directory: obol.toml, data/obol.db, the imitation's effects.jsonl, and a log each.
 """
 
+import atexit
 import base64
 import contextlib
+import functools
 import http.client
+import itertools
 import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,7 +38,8 @@ PROBE_S = 1.0
 STOP_S = 10.0
 # Below what operating systems give to outgoing connections, so that a port stays free while its process restarts.
 PORTS = range(20_000, 32_000)
-PORTS_TRIED_MAX = 500
+PORTS_SHARE = 200
+"""Of one process; as many as fit into PORTS may choose ports at once."""
 
 _CONFIG = """\
 data_dir = {data}
@@ -231,15 +235,38 @@ class Installation:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine on which nobody listens now. Raises OSError where they cannot be found."""
-    found: set[int] = set()
-    for port in secrets.SystemRandom().sample(PORTS, PORTS_TRIED_MAX):
+    """Ports of this machine on which nobody listens now, and which nobody else gets from here while we run.
+
+    Raises OSError where they cannot be found.
+    """
+    found: list[int] = []
+    for port in itertools.islice(_own_ports(), PORTS_SHARE):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
-            found.add(port)
+            found.append(port)
         if len(found) == count:
-            return list(found)
-    raise OSError(f"{count} free ports were not found among {PORTS_TRIED_MAX} from {PORTS.start} to {PORTS.stop}")
+            return found
+    raise OSError(f"{count} free ports were not found among this process's {PORTS_SHARE}")
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """The ports of this process's share, in turn and without end, so that none comes twice before it is used.
+
+    A share is held by its first port in UDP, which nobody here speaks: the operating system lets one process have it,
+    and takes it back however that process ends.
+    """
+    firsts = range(PORTS.start, PORTS.stop, PORTS_SHARE)
+    for first in secrets.SystemRandom().sample(firsts, len(firsts)):
+        held = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            held.bind((HOST, first))
+        except OSError:
+            held.close()
+            continue
+        atexit.register(held.close)
+        return itertools.cycle(range(first, first + PORTS_SHARE))
+    raise OSError(f"all {len(firsts)} shares of the ports from {PORTS.start} to {PORTS.stop} are taken")
 
 
 def refusing() -> socket.socket:

@@ -29,6 +29,8 @@ class Gateway(BillingObservationServicer):
 
     last: int = 5
     heartbeats: bool = True
+    passed_over: int = 0
+    """Heartbeats have moved past so many that are nothing to this consumer."""
     padding: int = 0
     break_after: list[int] = field(default_factory=list)
     """Each stream sends so many observations and then ends with UNAVAILABLE."""
@@ -65,7 +67,7 @@ class Gateway(BillingObservationServicer):
             if sent == bound:
                 await refuse(context, grpc.StatusCode.UNAVAILABLE, reason="DRAINING", safe_to_retry="true")
             if self.heartbeats:
-                yield pb.WatchObservationsResponse(heartbeat=pb.Heartbeat(cursor=f"c{number}"))
+                yield pb.WatchObservationsResponse(heartbeat=pb.Heartbeat(cursor=f"c{number + self.passed_over}"))
             await asyncio.sleep(0.05)
 
     async def AcceptObservations(self, request: pb.AcceptObservationsRequest, context: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,11 +112,13 @@ async def test_every_call_has_a_deadline() -> None:
 
     async with answering(note) as target, aio_channel(target) as opened:
         client = AioPaymentGatewayClient(opened, CALLER)
+        began_s = time.monotonic()
         await client.create_payment(pb.CreatePaymentRequest(idempotency_key="k"))
         await client.get_payment(pb.GetPaymentRequest())
-        await client.get_payment(pb.GetPaymentRequest(), timeout_s=2.0)
-    for left, bound in zip(remaining, (COMMAND_TIMEOUT_S, READ_TIMEOUT_S, 2.0), strict=True):
-        assert abs(left - bound) < 1.0
+        await client.get_payment(pb.GetPaymentRequest(), timeout_s=50.0)
+        took_s = time.monotonic() - began_s
+    for left, bound in zip(remaining, (COMMAND_TIMEOUT_S, READ_TIMEOUT_S, 50.0), strict=True):
+        assert bound - took_s - 0.5 < left < bound + 0.5
 
 
 async def test_a_deadline_on_a_command_is_an_unknown_outcome_in_both_clients() -> None:
@@ -167,7 +170,7 @@ async def test_an_aio_command_is_repeated_until_the_gateway_is_back() -> None:
         async def come_back() -> None:
             await gateway_is_back.wait()
             async with answering(answered, target):
-                await asyncio.sleep(5)
+                await asyncio.sleep(120)
 
         back = asyncio.create_task(come_back())
         async with aio_channel(target) as opened:

@@ -1,6 +1,7 @@
 """Operations that nobody can resolve stand at the head of the queue, batches of them: the rest resolves in time."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from simulators.sandbox.settings import SandboxSettings
 from store import open_store
 from tests.crash.rig import (
     ACCOUNT,
+    BRIEF,
     Interruption,
     SimulatedCrash,
     blinded,
@@ -30,8 +32,9 @@ from tests.crash.rig import (
 from tests.databases import sqlite_url
 
 POISONED = 100
-IN_TIME_S = 8.0
-"""Well below the 10 s that each look at the hanging account takes."""
+IN_TIME_S = 45.0
+PATIENT = replace(BRIEF, provider_timeout_s=60.0, lease_s=100.0)
+"""Each look at the hanging account takes 60 s, well above IN_TIME_S."""
 
 NEVER_OPENS = BreakerLimits(consecutive_failures_max=1_000_000, window_calls_min=1_000_000)
 """So that it is not the breaker that keeps the poison away."""
@@ -87,7 +90,7 @@ async def _resolves_in_time(tmp_path: Path, *, hangs: bool) -> None:
         except SimulatedCrash:
             await outlive_leases(url)
         await make_due(url, aged_s=3_600)
-        runtime = runtime_on(store, accounts)
+        runtime = runtime_on(store, accounts, settings=PATIENT)
         await runtime.start()
         loop = asyncio.get_running_loop()
         began = loop.time()

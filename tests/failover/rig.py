@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from gateway.app.requests import CreatePayment
 from gateway.app.runtime import Runtime
 from gateway.app.settings import EngineSettings, ReconciliationSettings
 from gateway.app.telemetry import Silence
+from gateway.demo.installation import refusing
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Accounts
 from gateway.domain.routes import FailoverOn
@@ -61,6 +61,8 @@ class Scene:
     log: Path
     store: Store
     accounts: AccountRegistry
+    refusing_url: str
+    """Where every connection is refused."""
 
     def runtime(
         self,
@@ -198,18 +200,17 @@ async def scene_at(folder: Path, engine: str = "sqlite", **changes: Any) -> Asyn
         accounts=tuple(Account(name, f"key-{name}", f"secret-{name}") for name in ORDER),
     )
     async with running(settings) as sandbox_url:
-        store = await open_store(url)
-        accounts = accounts_at(sandbox_url, **changes)
-        yield Scene(url, sandbox_url, folder / "sandbox" / "effects.jsonl", store, accounts)
-        await store.close()
-        await accounts.close()
+        with closing(refusing()) as taken:
+            refusing_url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+            store = await open_store(url)
+            accounts = accounts_at(sandbox_url, refusing_url, **changes)
+            yield Scene(url, sandbox_url, folder / "sandbox" / "effects.jsonl", store, accounts, refusing_url)
+            await store.close()
+            await accounts.close()
 
 
-def accounts_at(sandbox_url: str, *, rate: RateLimits | None = None) -> AccountRegistry:
-    """Three accounts that answer, and one at a port where nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
+def accounts_at(sandbox_url: str, refusing_url: str, *, rate: RateLimits | None = None) -> AccountRegistry:
+    """Three accounts that answer, and one where every connection is refused."""
     base = ProviderAccountSettings(
         MAIN,
         "sandbox",
@@ -223,5 +224,5 @@ def accounts_at(sandbox_url: str, *, rate: RateLimits | None = None) -> AccountR
         replace(base, account_id=name, merchant_id=name, api_key=Secret(f"key-{name}"), default=name == MAIN)
         for name in ORDER
     ]
-    named.append(replace(base, account_id=NOWHERE, base_url=nowhere))
+    named.append(replace(base, account_id=NOWHERE, base_url=refusing_url))
     return build_accounts(AccountsSettings(tuple(named), MAIN))

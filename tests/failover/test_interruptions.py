@@ -11,7 +11,7 @@ from tests.crash.rig import POINTS, SimulatedCrash, caller_of, effects_of, outli
 from tests.failover.rig import CAPTURED, OTHER, NthInterruption, Scene, rule, scene_at, wish
 
 OPERATIONS = {1: "create at the first account", 2: "cancel there", 3: "create at the next account"}
-PATIENT_S = 6.0
+PATIENT_S = 12.0
 """Enough for all cases at once to come to their points, on a machine that has other things to do."""
 CASES = [(nth, point) for nth in OPERATIONS for point in POINTS]
 

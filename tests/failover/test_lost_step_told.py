@@ -144,7 +144,7 @@ async def test_a_create_that_was_not_sent_and_then_declined_and_went_on(tmp_path
 
     async def is_tried_again(scene: Scene) -> None:
         # Another process, which the first account has not told to come later.
-        accounts = accounts_at(scene.sandbox_url)
+        accounts = accounts_at(scene.sandbox_url, scene.refusing_url)
         await scene.runtime(rule(), accounts=accounts).commands.create(CALLER, ORDERED, 10)
         await accounts.close()
         assert scene.effects() == [(OTHER, "capture")]

@@ -4,6 +4,7 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.slow
 MEMORY_KB_MAX = 96 * 1024
 """What 48 faulty exchanges, endless bodies among them, may add to a gateway and a sandbox in one process."""
 EVERY = tuple(FAULTS)
+BRIEF = replace(QUICK, provider_timeout_s=2.0, lease_s=8.0)
+"""Silence is waited out, several times in a row."""
 FEW = ("lost_before", "stall", "http_500_after", "lost_after", "truncated", "unknown_status")
 """For the second database, which sees no more of a fault than what the gateway made of it: one of each kind of end."""
 MANUAL = payment_pb2.CAPTURE_METHOD_MANUAL
@@ -36,7 +39,7 @@ DECIDED = (Command.COMMAND_STATE_SUCCEEDED, Command.COMMAND_STATE_UNKNOWN)
 @asynccontextmanager
 async def house_whose_breaker_opens(database_url: str, folder: Path, open_s: float) -> AsyncIterator[House]:
     """A gateway whose breaker opens after three failures; healed, it ends with true books."""
-    async with open_house(database_url, folder, failures_max=3, open_s=open_s) as opened:
+    async with open_house(database_url, folder, engine=BRIEF, failures_max=3, open_s=open_s) as opened:
         yield opened
     report = await verify(database_url, effect_log=opened.sandbox_dir / "effects.jsonl", healed=True)
     assert report.violations == []
@@ -136,7 +139,7 @@ async def holds_money(house: House, faults: Sequence[str]) -> None:
 
 async def test_an_open_breaker_fails_nothing_that_was_sent(tmp_path: Path) -> None:
     """A provider goes silent: what was sent is UNKNOWN while the breaker is open, new wishes are not sent, all heal."""
-    async with house_whose_breaker_opens(postgresql_url(), tmp_path, 3.0) as house:
+    async with house_whose_breaker_opens(postgresql_url(), tmp_path, 6.0) as house:
         await meets_silence(house)
 
 

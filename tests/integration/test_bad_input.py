@@ -1,6 +1,8 @@
 """Bad input gets a clear error, and nothing is lost: the code, the ErrorInfo, the field, and the state afterwards."""
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,7 +11,7 @@ import pytest
 from obol.v1 import billing_observation_pb2 as watching
 from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2, provider_callbacks_pb2
-from tests.integration.house import House, State, caller, money, refused
+from tests.integration.house import QUICK, House, State, caller, money, open_house, refused
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -154,15 +156,16 @@ async def test_two_captures_at_once_are_one(house: House) -> None:
     assert len(house.effects(kind="capture")) == 1
 
 
-async def test_a_deadline_too_short_sends_nothing_and_a_replay_outranks_it(house: House) -> None:
+async def test_a_deadline_too_short_sends_nothing_and_a_replay_outranks_it(database_url: str, tmp_path: Path) -> None:
     """DEADLINE_TOO_SHORT before the claim; the same short deadline still gets a stored reply."""
     request = pb.CreatePaymentRequest(idempotency_key="k", amount=money(100), payment_method="card_ok")
-    error = await refused(house.payments.CreatePayment(request, metadata=house.metadata, timeout=0.5))
-    assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT")
-    assert (error.sent, error.safe_to_retry) == ("NO", "true")
-    assert house.effects() == []
-    first = await house.payments.CreatePayment(request, metadata=house.metadata, timeout=10)
-    again = await house.payments.CreatePayment(request, metadata=house.metadata, timeout=0.5)
+    async with open_house(database_url, tmp_path, engine=replace(QUICK, deadline_s_min=30.0)) as house:
+        error = await refused(house.payments.CreatePayment(request, metadata=house.metadata, timeout=20))
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT")
+        assert (error.sent, error.safe_to_retry) == ("NO", "true")
+        assert house.effects() == []
+        first = await house.payments.CreatePayment(request, metadata=house.metadata, timeout=60)
+        again = await house.payments.CreatePayment(request, metadata=house.metadata, timeout=20)
     assert again == first
 
 

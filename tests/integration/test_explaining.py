@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from gateway.app import explaining
 from gateway.cli import app
 from gateway.config_routing import RoutingSection, RuleSection
 from gateway.config_sections import ProviderSection
+from gateway.demo.installation import refusing
 from obol.v1 import billing_observation_pb2 as watching
 from obol.v1 import operations_pb2 as ops
 from obol.v1 import payment_pb2
@@ -148,18 +148,17 @@ async def test_a_timeline_is_bounded_and_says_so(house: House, ann: Operator, mo
 @asynccontextmanager
 async def routing_house(database_url: str, folder: Path) -> AsyncIterator[House]:
     """A rule over three accounts: one that takes nothing new, one at which nobody answers, and one that is well."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    gone = ProviderSection(provider="sandbox", base_url=nowhere, api_key=SecretStr("k"), merchant_id="gone")
-    rule = RuleSection(name="euros", accounts=("acct_idle", "acct_gone", "acct_main"), currencies=("EUR",))
-    providers = {"acct_gone": gone, "acct_idle": gone.model_copy(update={"merchant_id": "idle"})}
-    routing = RoutingSection(rules=(rule,))
-    async with open_house(database_url, folder, engine=QUIET, providers=providers, routing=routing) as house:
-        await Operator(house, "ann").call(
-            "SetProviderMode", account_id="acct_idle", mode=ops.PROVIDER_MODE_DRAINING, reason="moving"
-        )
-        yield house
+    with closing(refusing()) as taken:
+        nowhere = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        gone = ProviderSection(provider="sandbox", base_url=nowhere, api_key=SecretStr("k"), merchant_id="gone")
+        rule = RuleSection(name="euros", accounts=("acct_idle", "acct_gone", "acct_main"), currencies=("EUR",))
+        providers = {"acct_gone": gone, "acct_idle": gone.model_copy(update={"merchant_id": "idle"})}
+        routing = RoutingSection(rules=(rule,))
+        async with open_house(database_url, folder, engine=QUIET, providers=providers, routing=routing) as house:
+            await Operator(house, "ann").call(
+                "SetProviderMode", account_id="acct_idle", mode=ops.PROVIDER_MODE_DRAINING, reason="moving"
+            )
+            yield house
 
 
 async def test_a_timeline_says_why_this_provider_and_where_it_was_before(database_url: str, tmp_path: Path) -> None:

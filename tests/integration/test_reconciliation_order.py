@@ -85,7 +85,7 @@ async def books(scene: Scene, folder: Path) -> int:
     # Another database's payment at the same account: here nobody knows it.
     (folder / "elsewhere").mkdir()
     async with scene_at(folder / "elsewhere") as elsewhere:
-        elsewhere.accounts = accounts_at(scene.sandbox_url)
+        elsewhere.accounts = accounts_at(scene.sandbox_url, scene.refusing_url)
         await created(elsewhere.runtime(), wish(key="not-here", account_id=MAIN))
         await elsewhere.accounts.close()
     await runtime.drain(5)

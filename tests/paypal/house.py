@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from pydantic import SecretStr
 from gateway.app.settings import EngineSettings, ReconciliationSettings
 from gateway.config import Settings
 from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, WebhooksSection
+from gateway.demo.installation import free_ports
 from gateway.main import serving
 from gateway.rpc.address import unix
 from obol.v1 import operations_pb2_grpc, payment_gateway_pb2_grpc, payment_pb2
@@ -116,12 +116,12 @@ async def open_paypal_house(
     """
     validation = Validation()
     with tempfile.TemporaryDirectory(prefix="obol-") as short:
-        path, port = Path(short) / "g", _free_port()
+        path, (port,) = Path(short) / "g", free_ports(1)
         callback_url = f"http://127.0.0.1:{port}/webhooks/paypal/{ACCOUNT}"
         settings = PayPalSettings(
             data_dir=folder / "paypal",
             port=0,
-            hang_seconds=5.0,
+            hang_seconds=20.0,
             webhook_url=callback_url if webhooks else None,
             observed=validation.observe,
             terms=Terms(**terms),
@@ -186,9 +186,3 @@ def _settings(
         providers={ACCOUNT: account},
         engine=engine,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -89,7 +89,7 @@ async def test_a_sigterm_lets_the_call_under_way_finish(tmp_path: Path, sandbox_
             stream = watcher.WatchObservations(observing.WatchObservationsRequest(), metadata=CONTEXT)
             await stream.read()
             await control.post("/control/faults", json={"next": [{"fault": "stall"}]})
-            call = asyncio.ensure_future(rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=20))
+            call = asyncio.ensure_future(rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=30))
             await stalled(control)
             process.send_signal(signal.SIGTERM)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -112,8 +112,11 @@ async def test_a_call_whose_caller_has_left_is_not_abandoned_by_a_sigterm(tmp_pa
         async with grpc.aio.insecure_channel(await serving_at(process)) as channel:
             rpc: Any = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
             await control.post("/control/faults", json={"next": [{"fault": "stall"}]})
-            with pytest.raises(grpc.aio.AioRpcError):
-                await rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=1.5)
+            call = rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=30)
+            await stalled(control)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
         process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.5)
         assert process.returncode is None
@@ -123,7 +126,7 @@ async def test_a_call_whose_caller_has_left_is_not_abandoned_by_a_sigterm(tmp_pa
     async with obol(tmp_path, "serve", **sandboxed("http://127.0.0.1:1")) as process:
         async with grpc.aio.insecure_channel(await serving_at(process)) as channel:
             rpc = payment_gateway_pb2_grpc.PaymentGatewayStub(channel)
-            made = await rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=5)
+            made = await rpc.CreatePayment(create("k1"), metadata=CONTEXT, timeout=30)
         assert made.payment.state == payment_pb2.PAYMENT_STATE_CAPTURED
 
 

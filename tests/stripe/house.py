@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +16,7 @@ from pydantic import SecretStr
 
 from gateway.config import Settings
 from gateway.config_sections import DatabaseSection, GrpcSection, MetricsSection, ProviderSection, SecretsSection
+from gateway.demo.installation import free_ports
 from gateway.main import serving
 from gateway.rpc.address import unix
 from obol.v1 import money_pb2, operations_pb2_grpc, payment_gateway_pb2_grpc
@@ -96,9 +96,7 @@ class StripeHouse:
 @asynccontextmanager
 async def stripe_in(folder: Path, *, webhooks: bool = False) -> AsyncIterator[Stripe]:
     """Stripe for as long as the block lasts; its own document holds over everything that was said."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    (port,) = free_ports(1)
     heard: list[Heard] = []
     settings = StripeSettings(
         folder / "stripe",

@@ -22,7 +22,8 @@ from tests.webhook.sending import ACCOUNT, NOW_S, SECRET
 from webhook_http.server import serve
 from webhook_http.settings import SidecarLimits, SidecarSettings
 
-QUICK = SidecarLimits(head_s_max=1.0, body_s_max=1.0, deliver_s_max=1.0, ready_cached_s=0.05, drain_s_max=2)
+QUICK = SidecarLimits(head_s_max=10.0, body_s_max=10.0, deliver_s_max=10.0, ready_cached_s=0.05, drain_s_max=2)
+"""Patient enough for a machine that stalls; a test of a bound sets its own, by `dataclasses.replace`."""
 
 
 def account(account_id: str = ACCOUNT, *secrets: str) -> CallbackSettings:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -22,7 +23,6 @@ from tests.webhook.sending import (
     signed,
 )
 from tests.webhook.serving import QUICK, Inbox, aborting, account, sidecar
-from webhook_http.settings import SidecarLimits
 
 JSON = ("Content-Type", "application/json")
 BODY = event()
@@ -210,6 +210,8 @@ async def test_200_comes_only_after_the_gateway_has_committed() -> None:
 
     async with sidecar(inbox=Inbox(after=wait)) as up:
         answering = asyncio.create_task(post(up.port, BODY, signed(BODY)))
+        await up.inbox.arrivals.acquire()
+        # Long enough for an answer that did not wait.
         await asyncio.sleep(0.3)
         assert up.inbox.kept != {}
         assert not answering.done()
@@ -242,10 +244,10 @@ async def test_a_gateway_that_does_not_answer_is_a_503_in_time() -> None:
     """The deadline ends the wait."""
 
     async def stall(context: object) -> None:
-        await asyncio.sleep(30)
+        await asyncio.sleep(120)
 
-    async with sidecar(inbox=Inbox(before=stall)) as up:
-        async with asyncio.timeout(5):
+    async with sidecar(inbox=Inbox(before=stall), limits=replace(QUICK, deliver_s_max=0.5)) as up:
+        async with asyncio.timeout(60):
             assert (await post(up.port, BODY, signed(BODY))).status == 503
 
 
@@ -282,10 +284,10 @@ async def test_a_certificate_that_does_not_come_is_a_503_in_time(monkeypatch: py
 
     class Slow:
         async def verify(self, body: bytes, headers: object, *, now_s: float) -> None:
-            await asyncio.sleep(30)
+            await asyncio.sleep(120)
 
         async def close(self) -> None: ...
 
     monkeypatch.setattr("webhook_http.verification.build_verifier", lambda settings: Slow())
-    async with sidecar(limits=SidecarLimits(verify_s_max=0.2)) as up, asyncio.timeout(5):
+    async with sidecar(limits=replace(QUICK, verify_s_max=0.2)) as up, asyncio.timeout(60):
         assert (await post(up.port, BODY, signed(BODY))).status == 503

@@ -12,7 +12,7 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 
-WAIT_SECONDS_MAX = 5.0
+WAIT_SECONDS_MAX = 60.0
 Json = dict[str, Any]
 
 

@@ -6,7 +6,6 @@ refuses parameters that we send; what is compared is what a payment comes to.
 
 import asyncio
 import contextlib
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway.demo.installation import free_ports
 from simulators.stripe.server import running
 from simulators.stripe.settings import StripeSettings, Terms
 from tests.exchanges import MADE_UP
@@ -73,9 +73,7 @@ class Side:
 
 @contextlib.asynccontextmanager
 async def localstripe(session: aiohttp.ClientSession) -> AsyncIterator[Side]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, str(port), stderr=asyncio.subprocess.DEVNULL
     )
