@@ -26,6 +26,7 @@ class Modes:
         self._store = store
         self._accounts = accounts
         self._known: Mapping[str, AccountMode] = {}
+        self._sets = 0
 
     def of(self, account_id: str) -> AccountMode:
         """The account's mode; ACTIVE where nobody ever set one."""
@@ -33,7 +34,11 @@ class Modes:
 
     async def refresh(self) -> int:
         """Read every mode again; 0, so that the loop pauses. Raises Unavailable."""
-        self._known = {each.account_id: each for each in await self._store.account_modes()}
+        sets = self._sets
+        known = {each.account_id: each for each in await self._store.account_modes()}
+        # What was read while one was set here may be older than that one: the next look is near.
+        if sets == self._sets:
+            self._known = known
         return 0
 
     async def set(
@@ -67,6 +72,7 @@ class Modes:
         )
         changed = await self._store.set_account_mode(AccountMode(account_id, mode, reason, caller.actor), audit)
         self._known = {**self._known, account_id: changed}
+        self._sets += 1
         return account, changed
 
     def check(self, account: Account, *, new_payment: bool) -> None:

@@ -53,6 +53,20 @@ async def test_a_draining_account_takes_no_new_payment_and_every_other_command(s
     await scene.verified()
 
 
+async def test_a_look_that_began_before_a_mode_was_set_does_not_undo_it(scene: Scene) -> None:
+    """What the look has read is older than what was set meanwhile; the next one reads both."""
+    slow = Interruption("account_modes.after", crash=False)
+    modes = scene.runtime(interruption=slow).modes
+    looking = asyncio.create_task(modes.refresh())
+    await slow.reached.wait()
+    await modes.set(CALLER, MAIN, DRAINING, "moving")
+    slow.resume.set()
+    await looking
+    assert modes.of(MAIN).mode is DRAINING
+    await modes.refresh()
+    assert modes.of(MAIN).mode is DRAINING
+
+
 async def test_in_maintenance_nothing_is_sent_and_everything_is_read(scene: Scene) -> None:
     """Commands are refused before their claim; the payment can be asked after."""
     runtime = scene.runtime()
