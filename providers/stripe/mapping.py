@@ -148,6 +148,7 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
+            order_reference=self._metadata.get("obol_order", ""),
         )
 
     def _object(self) -> ProviderObject:

@@ -255,6 +255,31 @@ def test_a_tenant_of_any_kind_travels_whole(tenant: str, organization: str, corr
     assert len(told) <= REFERENCE_CHARACTERS_MAX
     unit = Fields({"reference_id": told, "custom_id": custom_id(reference)}, "unit")
     assert told_by(unit).tenant_id == tenant
+    assert told_by(unit).order_reference in (order_ref, ""), "whole or not at all"
+
+
+@given(
+    st.text("abcdefgh.-", min_size=1, max_size=53),
+    VISIBLE,
+    st.text(max_size=128),
+    st.text("0123456789-_.~", max_size=200) | st.text(max_size=35),
+)
+def test_an_order_goes_before_all_but_the_tenant(tenant: str, organization: str, correlation: str, order: str) -> None:
+    """What a lost payment holds its order by is not left out for an organization or a correlation."""
+    reference = OperationReference("op_1", "cmd_1", "pay_1", Caller(tenant, organization, "a", correlation), "k")
+    unit = Fields({"reference_id": reference_id(reference, order), "custom_id": custom_id(reference)}, "unit")
+    assert (told_by(unit).tenant_id, told_by(unit).order_reference) == (tenant, order)
+
+
+@pytest.mark.parametrize(
+    ("told", "tenant", "order"),
+    [("t:o:c:order-7", "t", "order-7"), ("=dA:::=b3JkZXI", "t", "order"), ("t:o:c:", "t", ""), ("t", "t", "")],
+)
+def test_a_reference_from_before_is_read(told: str, tenant: str, order: str) -> None:
+    """Orders live for years: what an earlier release wrote is read as it was meant."""
+    reference = OperationReference("op_1", "cmd_1", "pay_1", Caller("t", "o", "a", "c"), "k")
+    read = told_by(Fields({"reference_id": told, "custom_id": custom_id(reference)}, "unit"))
+    assert (read.tenant_id, read.order_reference) == (tenant, order)
 
 
 def test_our_ids_fit_and_are_read_back() -> None:
