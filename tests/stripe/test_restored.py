@@ -50,8 +50,8 @@ async def after_a_loss(folder: Path, **asked: Any) -> AsyncIterator[tuple[Stripe
 
 @pytest.mark.parametrize(
     "asked",
-    [{}],
-    ids=["at the platform"],
+    [{}, {"connected_account": OURS}],
+    ids=["at the platform", "at a connected account"],
 )
 async def test_what_was_lost_is_paid_by_neither_its_key_nor_a_fresh_one(asked: dict[str, Any], tmp_path: Path) -> None:
     """Its key is refused, and so is whoever pays its unique order anew: the list shows it, its create and its order."""
