@@ -34,7 +34,7 @@ from gateway.domain.risk import RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
-from providers.stripe.requests import OUR_PREFIX, Place
+from providers.stripe.requests import CREATE, OUR_PREFIX, Place
 from providers.stripe.risk import risk_of
 from providers.stripe.tables import (
     ADVICE,
@@ -148,6 +148,8 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
+            # What an earlier release made has no such entry: the last write is the create, or one of ours at least.
+            operation_id=self._metadata.get(CREATE) or self._metadata.get("obol_operation", ""),
             order_reference=self._metadata.get("obol_order", ""),
         )
 

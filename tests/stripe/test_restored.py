@@ -50,8 +50,8 @@ async def after_a_loss(folder: Path, **asked: Any) -> AsyncIterator[tuple[Stripe
 
 @pytest.mark.parametrize(
     "asked",
-    [{}, {"connected_account": OURS}],
-    ids=["at the platform", "at a connected account"],
+    [{}, {"connected_account": OURS}, {"confirmation_method": MANUAL}],
+    ids=["at the platform", "at a connected account", "confirmed later"],
 )
 async def test_what_was_lost_is_paid_by_neither_its_key_nor_a_fresh_one(asked: dict[str, Any], tmp_path: Path) -> None:
     """Its key is refused, and so is whoever pays its unique order anew: the list shows it, its create and its order."""
@@ -66,3 +66,24 @@ async def test_what_was_lost_is_paid_by_neither_its_key_nor_a_fresh_one(asked: d
         repeated, anew = house.create("lost", **asked), house.create("fresh", **ORDER)
         for error in await asyncio.gather(refused(repeated), refused(anew)):
             assert (error.reason, error.sent) == ("LOST_IN_RESTORE", "YES")
+
+
+async def test_without_a_declaration_a_known_key_is_never_concluded_absent(tmp_path: Path) -> None:
+    """Stripe says that the key is another request's: that one's payment has another id, and no look finds ours."""
+    async with stripe_in(tmp_path) as stripe:
+        async with house_before(stripe, sqlite_url(tmp_path), tmp_path) as house:
+            await house.create("lost")
+        async with house_before(stripe, sqlite_url(tmp_path), tmp_path) as house:
+            again = await house.create("lost")
+            assert again.state == State.PAYMENT_STATE_UNKNOWN
+            # Past every send and every flight, with a look at once.
+            await rows(
+                house.database_url,
+                "UPDATE operations SET claimed_time_us = claimed_time_us - 2000000000, "
+                "last_send_us = last_send_us - 2000000000, next_attempt_us = 1",
+            )
+            looked = "SELECT failure FROM operations WHERE failure NOT LIKE '400%'"
+            found = await eventually(lambda: rows(house.database_url, looked), bool)
+            assert found[0][0] == "the provider shows no trace of it yet"
+            assert (await house.get(again.payment_id)).state == State.PAYMENT_STATE_UNKNOWN
+        assert [each["kind"] for each in stripe.effects()] == ["capture"]

@@ -54,6 +54,13 @@ def test_each_charge_is_an_attempt_of_its_own_operation() -> None:
     assert moved(read, MovementKind.CAPTURE) == [("ch_2", 1000, MovementStatus.SUCCEEDED, "op_2")]
 
 
+def test_the_create_is_known_whatever_was_written_later() -> None:
+    """By an entry of its own; where an earlier release made it, by what was written last."""
+    assert snapshot(intent(metadata={**SECOND, "obol_create": "op_1"}), charge(metadata=SECOND)).operation_id == "op_1"
+    assert snapshot(intent(), charge()).operation_id == "op_1"
+    assert snapshot(intent(metadata={}), charge(metadata={})).operation_id == ""
+
+
 def test_a_try_of_the_payers_own_is_no_operation_of_ours() -> None:
     """The payer tries again in the browser, under the same number: an attempt and a capture of nobody's command."""
     read = snapshot(intent(latest_charge="ch_2"), failed_charge(), charge(id="ch_2"))
