@@ -169,6 +169,28 @@ def test_a_hold_and_what_becomes_of_it() -> None:
     assert (state(old), old.facts.objects[0].closure) == (PaymentState.EXPIRED, Closure.EXPIRED)
 
 
+@pytest.mark.parametrize("given", [9, 10, 11])
+def test_a_release_is_no_refund_in_whichever_list_it_comes(given: int) -> None:
+    """Past ten refunds they are listed by themselves: what was never taken is not given back there either."""
+    release = refund(id="re_0", amount=600, balance_transaction=None, charge="ch_1", metadata={})
+    own = [refund(id=f"re_{n}", amount=10, charge="ch_1", metadata={"obol_operation": f"op_{n}"}) for n in range(given)]
+    every = [*own[1:], release]
+    taken = charge(amount_captured=400, refunds={"data": every[:10], "has_more": len(every) > 10})
+    listed = tuple(Fields(each, "refund") for each in every) if len(every) > 10 else ()
+    of = Fields(intent(metadata={**OURS, "obol_op_7": "capture 400"}, **MANUAL), "intent")
+    read = StripeMapping("acc-1", lambda kind, value: None).snapshot(Pieces(of, (Fields(taken, "charge"),), listed))
+    assert derive_sums(read.facts).refunded_minor == 10 * (given - 1)
+    assert len(moved(read, MovementKind.REFUND)) == given - 1
+
+
+def test_a_refund_of_just_the_rest_that_waits_for_the_balance_is_one() -> None:
+    """Asked for in the dashboard, of as much as was let go: it pends, and is no release."""
+    waits = refund(id="re_0", amount=600, balance_transaction=None, metadata={}, status="pending")
+    part = intent(amount=1200, metadata={**OURS, "obol_op_7": "capture 600"}, **MANUAL)
+    taken = charge(amount=1200, amount_captured=600, refunds={"data": [waits], "has_more": False})
+    assert moved(snapshot(part, taken), MovementKind.REFUND) == [("re_0", 600, MovementStatus.PENDING, None)]
+
+
 def test_captures_in_parts_are_told_apart() -> None:
     """Each of ours has its entry; what is beyond them was taken in the dashboard."""
     entries = {**OURS, "obol_op_7": "capture 300", "obol_op_8": "capture 200", "note": "capture 400"}
