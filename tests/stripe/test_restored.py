@@ -12,6 +12,7 @@ import pytest
 from gateway.cli.restore import declare, standing
 from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import payment_pb2
+from tests.crash.rig import change
 from tests.databases import sqlite_url
 from tests.integration.house import eventually, refused
 from tests.store.looking import rows
@@ -77,7 +78,7 @@ async def test_without_a_declaration_a_known_key_is_never_concluded_absent(tmp_p
             again = await house.create("lost")
             assert again.state == State.PAYMENT_STATE_UNKNOWN
             # Past every send and every flight, with a look at once.
-            await rows(
+            await change(
                 house.database_url,
                 "UPDATE operations SET claimed_time_us = claimed_time_us - 2000000000, "
                 "last_send_us = last_send_us - 2000000000, next_attempt_us = 1",
