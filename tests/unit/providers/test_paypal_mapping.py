@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.commands import Caller
+from gateway.domain.derivation import derive_sums
 from gateway.domain.errors import InvalidRequest, Precondition
 from gateway.domain.money import CURRENCY_EXPONENTS, amount_minor_max
 from gateway.domain.movements import AttemptStatus, Closure, MovementKind, MovementStatus, Origin
@@ -201,6 +202,28 @@ def test_a_disputes_stage_and_outcome_are_what_the_tables_say() -> None:
     after = payment(mapping().snapshot(told, inquiry))
     assert after.dispute_state is DisputeState.NONE
     assert any(m.status is MovementStatus.INQUIRY_CLOSED for m in after.facts.movements)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "back", "counts"),
+    [
+        ("RESOLVED_BUYER_FAVOUR", money_of(300, "USD"), 300),
+        ("ACCEPTED", money_of(300, "USD"), 300),
+        ("RESOLVED_BUYER_FAVOUR", money_of(300, "EUR"), 1_000),
+        ("RESOLVED_BUYER_FAVOUR", None, 1_000),
+        # PayPal's own money, as the seller keeps the capture.
+        ("RESOLVED_WITH_PAYOUT", money_of(300, "USD"), 0),
+    ],
+)
+def test_a_dispute_lost_in_part_counts_what_the_buyer_got(outcome: str, back: Any, counts: int) -> None:
+    """Whole while it is open; then what was given back, whichever of the two is seen first."""
+    told = order(captures=[part(CAPTURE, "COMPLETED")])
+    amount = {"dispute_amount": money_of(1_000, "USD")}
+    ended = {"outcome_code": outcome} | ({"amount_refunded": back} if back else {})
+    before = mapping().snapshot(told, disputed(**amount)).facts
+    after = mapping().snapshot(told, disputed(**amount, status="RESOLVED", dispute_outcome=ended)).facts
+    assert derive_sums(before).disputed_minor == 1_000
+    assert derive_sums(before.merge(after)).disputed_minor == derive_sums(after.merge(before)).disputed_minor == counts
 
 
 @pytest.mark.parametrize(
