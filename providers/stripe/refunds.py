@@ -13,6 +13,9 @@ from providers.fields import Fields
 def given_back(charges: Sequence[Fields], refunds: Sequence[Fields], held: Callable[[Fields], int]) -> Iterator[Fields]:
     """Those listed by themselves and those within their charges, as often as they come. `held`: what a charge held."""
     of = {charge.text("id"): charge for charge in charges}
+    if len(charges) == 1:
+        # One that names no charge, which Stripe's document allows, can be of no other.
+        of[""] = charges[0]
     listed = [(each, of.get(_charge_of(each))) for each in refunds]
     for charge in charges:
         within = charge.optional("refunds")
