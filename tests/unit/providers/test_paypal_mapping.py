@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.commands import Caller
@@ -287,6 +287,7 @@ def test_a_tenant_of_any_kind_travels_whole(tenant: str, organization: str, corr
     st.text(max_size=128),
     st.text("0123456789-_.~", max_size=200) | st.text(max_size=35),
 )
+@example("t" * 53, "o" * 128, "c" * 128, "9" * 200)
 def test_an_order_goes_before_all_but_the_tenant(tenant: str, organization: str, correlation: str, order: str) -> None:
     """What a lost payment holds its order by is not left out for an organization or a correlation."""
     reference = OperationReference("op_1", "cmd_1", "pay_1", Caller(tenant, organization, "a", correlation), "k")
