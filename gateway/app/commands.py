@@ -352,6 +352,7 @@ class Commands:
             command.refund_id or "",
             reopen=True,
             step=operation.step,
+            caller=command.caller,
         )
         return planner(wish, base, self._account_of(base), identity)
 

@@ -14,13 +14,15 @@ from gateway.app.settling import Lesson
 from gateway.app.verdicts import mismatch
 from gateway.domain.commands import Caller
 from gateway.domain.observations import Source
-from gateway.domain.providers import Account, Accounts, CallbackHint, Found, ReadsCallbacks, Snapshot, Unreadable
+from gateway.domain.providers import Absent, Account, Accounts, CallbackHint, ReadsCallbacks, Snapshot, Unreadable
 from gateway.domain.states import CommandState
 from gateway.domain.storage import Aggregate, AuditRecord, CallbackChange, CallbackState, Store, TakenCallback
 
 IN_FLIGHT_DEFERRALS_MAX = 3
 NOTE_CHARACTERS_MAX = 500
 COMPLETED = "the payer approved; completed"
+NOT_SHOWN = "the provider does not show it yet"
+"""Where its absence proves nothing: what a verified event tells of may only be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,9 @@ class Hearing:
             lookup = await self._reading.look(account, "", hint.provider_payment_id)
             if isinstance(lookup, Unreadable):
                 return self._later(taken, lookup.failure)
-            if not isinstance(lookup, Found):
+            if isinstance(lookup, Absent):
+                if not lookup.consistent:
+                    return self._later(taken, NOT_SHOWN)
                 return _rest(taken, CallbackState.IGNORED, "the provider does not have the object")
             tenant_id, payment_id = lookup.snapshot.tenant_id, lookup.snapshot.payment_id
             if not (tenant_id and payment_id):
@@ -100,7 +104,9 @@ class Hearing:
         lookup = await self._reading.look(account, payment_id, hint.provider_payment_id)
         if isinstance(lookup, Unreadable):
             return self._later(taken, lookup.failure, tenant_id, payment_id)
-        if not isinstance(lookup, Found):
+        if isinstance(lookup, Absent):
+            if not lookup.consistent:
+                return self._later(taken, NOT_SHOWN, tenant_id, payment_id)
             return _rest(taken, CallbackState.QUARANTINED, "the provider has no such object", tenant_id, payment_id)
         return self._by_snapshot(taken, aggregate, lookup.snapshot, hint, known_lie)
 

@@ -9,7 +9,11 @@ from gateway.domain.commands import Caller, CommandKind
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The ids of a command: those of its key, or those of a NOT_SENT one that is tried again."""
+    """The ids of a command: those of its key, or those of a NOT_SENT one that is tried again.
+
+    `caller` is who asked first, for one that is tried again: the provider's key is the same, and so must be what is
+    sent under it, whoever repeats the call in whatever context.
+    """
 
     command_id: str
     operation_id: str
@@ -17,6 +21,7 @@ class Identity:
     refund_id: str
     reopen: bool = False
     step: int = 1
+    caller: Caller | None = None
 
 
 @dataclass(frozen=True, slots=True)

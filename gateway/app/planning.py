@@ -316,7 +316,7 @@ def reference_of(wish: Wish, identity: Identity, account: Account) -> OperationR
         operation_id=identity.operation_id,
         command_id=identity.command_id,
         payment_id=identity.payment_id,
-        caller=wish.caller,
+        caller=identity.caller or wish.caller,
         idempotency_key=f"obol-{hashlib.sha256(source.encode()).hexdigest()[:40]}",
     )
 

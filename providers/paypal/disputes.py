@@ -4,7 +4,7 @@ lifecycle INQUIRY, not resolved                          INQUIRY
 lifecycle INQUIRY, resolved without the buyer's money    INQUIRY_CLOSED
 CHARGEBACK, PRE_ARBITRATION, ARBITRATION, not resolved   OPEN
 resolved in the seller's favour, cancelled by the buyer  WON
-resolved in the buyer's favour, or accepted              LOST
+resolved in the buyer's favour, or accepted              LOST, of what the buyer got back where PayPal says so
 """
 
 from collections.abc import Callable, Mapping
@@ -73,6 +73,8 @@ class DisputeReading:
             raise UnreadableAnswer("dispute.dispute_amount: missing")
         if status is None:
             return None
+        if status is _S.LOST:
+            amount = self._given(amount)
         return Movement(
             account_id,
             MovementKind.DISPUTE,
@@ -83,6 +85,12 @@ class DisputeReading:
             provider_time_us=time_us(self.dispute, "create_time"),
             reason=bounded(self.dispute.optional_text("reason"), REASON_CHARACTERS_MAX),
         )
+
+    def _given(self, disputed: Fields) -> Fields:
+        """What a lost dispute cost: the buyer may get less than was disputed. Another currency is the books' affair."""
+        outcome = self.dispute.optional("dispute_outcome")
+        given = outcome.optional("amount_refunded") if outcome else None
+        return given if given is not None and currency_of(given) == currency_of(disputed) else disputed
 
     def _status(self, unmapped: Unmapped) -> MovementStatus | None:
         status, stage = self.dispute.text("status"), self.dispute.optional_text("dispute_life_cycle_stage")

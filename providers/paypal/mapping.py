@@ -174,6 +174,8 @@ class _Reading:
             decline=next((each.decline for each in facts.attempts), None),
             provider_time_us=self._time(self._order),
             unmapped=tuple(self._unmapped),
+            operation_id=self._told.operation_id,
+            order_reference=self._told.order_reference,
             completion_due=self._status == "APPROVED" and not movements,
         )
 

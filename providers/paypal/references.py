@@ -2,7 +2,8 @@
 
     purchase_units[].custom_id      pay_... . op_... . cmd_...     (109 of 127 characters) of the create
     purchase_units[].invoice_id     op_...                         of the create
-    purchase_units[].reference_id   tenant:organization:correlation:order   (256 characters; the tenant always fits)
+    purchase_units[].reference_id   tenant:organization:correlation:order   (256 characters; the tenant always fits,
+                                                                           then the order has what is left)
     capture of an authorization     invoice_id   op_...            of the capture; custom_id is the order's
     refund                          invoice_id   op_..., custom_id as above, of the refund
 
@@ -28,7 +29,7 @@ _CUSTOM = re.compile(r"(?P<payment>pay_[0-9A-Za-z_-]+)\.(?P<operation>op_[0-9A-Z
 _INVOICE = re.compile(r"op_[0-9A-Za-z_-]+\Z")
 
 SPELLED_CHARACTERS_MAX = 172
-"""Of one value in a reference id: 128 characters in base64url with their mark."""
+"""Of a tenant in a reference id: 128 characters in base64url with their mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Told:
     payment_id: str = ""
     operation_id: str = ""
     tenant_id: str = ""
+    order_reference: str = ""
 
 
 def custom_id(reference: OperationReference) -> str:
@@ -54,16 +56,20 @@ def invoice_id(reference: OperationReference) -> str:
 
 
 def reference_id(reference: OperationReference, order_reference: str) -> str:
-    """The tenant, and of the rest as much as fits, each left out whole where it does not."""
+    """The tenant, and of the rest as much as fits, each left out whole where it does not.
+
+    The order comes first: after a restore it is what a lost payment holds its order by.
+    """
     caller = reference.caller
-    rest = (caller.organization_id, caller.correlation_id, order_reference)
-    parts = [_spelled(caller.tenant_id)]
-    left = REFERENCE_CHARACTERS_MAX - len(parts[0]) - len(rest)
-    for value in rest:
-        spelled = _spelled(value)
-        parts.append(spelled if len(spelled) <= left else "")
-        left -= len(parts[-1])
-    return ":".join(parts)
+    tenant = _spelled(caller.tenant_id, SPELLED_CHARACTERS_MAX)
+    left = REFERENCE_CHARACTERS_MAX - len(tenant) - 3
+    fitting = []
+    for value in (order_reference, caller.organization_id, caller.correlation_id):
+        spelled = _spelled(value, left)
+        fitting.append(spelled if len(spelled) <= left else "")
+        left -= len(fitting[-1])
+    order, organization, correlation = fitting
+    return ":".join((tenant, organization, correlation, order))
 
 
 def told_by(unit: Fields) -> Told:
@@ -71,7 +77,9 @@ def told_by(unit: Fields) -> Told:
     read = _CUSTOM.match(unit.optional_text("custom_id"))
     if read is None:
         return Told()
-    return Told(read["payment"], read["operation"], _tenant(unit.optional_text("reference_id")))
+    tenant, *rest = unit.optional_text("reference_id").split(":")
+    order = rest[2] if len(rest) == 3 else ""
+    return Told(read["payment"], read["operation"], _read(tenant), _read(order))
 
 
 def operation_of(movement: Fields, inherited: Iterable[str]) -> str | None:
@@ -91,16 +99,15 @@ def is_ours(custom: str, invoice: str) -> bool:
     return bool(_CUSTOM.match(custom) or _INVOICE.match(invoice))
 
 
-def _spelled(value: str) -> str:
+def _spelled(value: str, characters_max: int) -> str:
     """Legible where that is short enough, else in base64url behind "="."""
     plain = quote(value, safe="")
-    if len(plain) <= SPELLED_CHARACTERS_MAX:
+    if len(plain) <= characters_max:
         return plain
     return "=" + base64.urlsafe_b64encode(value.encode()).decode().rstrip("=")
 
 
-def _tenant(reference: str) -> str:
-    spelled = reference.partition(":")[0]
+def _read(spelled: str) -> str:
     if not spelled.startswith("="):
         return unquote(spelled)
     try:

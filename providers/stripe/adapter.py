@@ -177,7 +177,10 @@ class StripeAdapter:
     async def list_payments(
         self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float
     ) -> tuple[Sequence[Snapshot], str]:
-        """Payments created in [from, before), newest first; the token is empty on the last page. Raises as above."""
+        """Payments created in [from, before), of the platform and of each connected account, a page of one at a time.
+
+        The token is empty on the last page. Raises as above.
+        """
         return await self._reader.payments(
             created_from_us=created_from_us,
             created_before_us=created_before_us,

@@ -6,7 +6,8 @@ InvalidRequestError (400, 404)                Declined: the books say no. Of the
                                               it replays: what fails validation is not kept
 AuthenticationError, PermissionError,         NotExecuted
 RateLimitError (429, also lock_timeout)
-everything else                               Ambiguous: IdempotencyError (another request), APIError (409 a key in use,
+everything else                               Ambiguous: IdempotencyError (another request: the key is known, so that
+                                              something of the command was here before), APIError (409 a key in use,
                                               5xx, what cannot be read), APIConnectionError, errors of other APIs,
                                               and an answer that is about something else
 
@@ -15,7 +16,7 @@ Whether anything was sent is not the SDK's to say: the wire proves it, or the ou
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import stripe
@@ -200,7 +201,9 @@ def _failed(received: Received, asked: Asked, mapping: StripeMapping) -> Outcome
 
 
 def _another(received: Received, asked: Asked, mapping: StripeMapping) -> Outcome:
-    return _ambiguous(received, "the key is in use, or of another request")
+    if error_of(received).optional_text("code") == "idempotency_key_in_use":
+        return _ambiguous(received, "the key is in use")
+    return replace(_ambiguous(received, "the key is of another request"), key_known=True)
 
 
 def _foreign(received: Received, asked: Asked, mapping: StripeMapping) -> Outcome:

@@ -34,7 +34,8 @@ from gateway.domain.risk import RiskSignal
 from providers.fields import Fields, UnreadableAnswer, bounded
 from providers.stripe.adjustments import Adjusted, adjustments_of, breaks, holds
 from providers.stripe.currencies import to_minor
-from providers.stripe.requests import OUR_PREFIX, Place
+from providers.stripe.refunds import given_back
+from providers.stripe.requests import CREATE, OUR_PREFIX, Place
 from providers.stripe.risk import risk_of
 from providers.stripe.tables import (
     ADVICE,
@@ -148,6 +149,9 @@ class _Reading:
             decline=attempts[-1].decline if attempts and self._status == "requires_payment_method" else None,
             provider_time_us=self._intent.time_us("created"),
             unmapped=tuple(self._unmapped),
+            # What an earlier release made has no such entry: the last write is the create, or one of ours at least.
+            operation_id=self._metadata.get(CREATE) or self._metadata.get("obol_operation", ""),
+            order_reference=self._metadata.get("obol_order", ""),
         )
 
     def _object(self) -> ProviderObject:
@@ -229,7 +233,7 @@ class _Reading:
             seen.add(number)
             yield from self._of_charge(charge, charge.texts("metadata").get("obol_operation") if ours else None)
         known = set[str]()
-        for each in self._refunds():
+        for each in given_back(self._pieces.charges, self._pieces.refunds, self._held):
             if each.text("id") not in known and (moved := self._refund(each)) is not None:
                 known.add(each.text("id"))
                 yield moved
@@ -309,14 +313,6 @@ class _Reading:
         elif told < captured:
             yield self._movement(MovementKind.CAPTURE, charge, MovementStatus.SUCCEEDED, None, captured - told)
 
-    def _refunds(self) -> Iterator[Fields]:
-        yield from self._pieces.refunds
-        for charge in self._pieces.charges:
-            listed = charge.optional("refunds")
-            for each in listed.objects("data") if listed is not None else ():
-                if not _is_release(each, charge, self._held(charge)):
-                    yield each
-
     def _refund(self, refund: Fields) -> Movement | None:
         status = REFUNDS.get(refund.text("status"))
         if status is None:
@@ -383,11 +379,3 @@ def _number(metadata: Mapping[str, str]) -> int:
 def _is_card(charge: Fields) -> bool:
     details = charge.optional("payment_method_details")
     return details is not None and details.optional_text("type") == "card"
-
-
-def _is_release(refund: Fields, charge: Fields, held: int) -> bool:
-    """Whether a refund is of money that was held and never taken."""
-    if refund.texts("metadata").get("obol_operation") or refund.raw.get("balance_transaction") is not None:
-        return False
-    captured = charge.whole("amount_captured")
-    return not captured or refund.whole("amount") == held - captured

@@ -31,7 +31,8 @@ class StripeOptions:
         unknown = sorted(set(options) - NAMES)
         if unknown:
             raise ValueError(f"options: Stripe knows no {', '.join(unknown)}")
-        accounts = tuple(each.strip() for each in options.get("connected_accounts", "").split(",") if each.strip())
+        named = (each.strip() for each in options.get("connected_accounts", "").split(","))
+        accounts = tuple(dict.fromkeys(each for each in named if each))
         if len(accounts) > CONNECTED_MAX or not all(_ACCOUNT.match(each) for each in accounts):
             raise ValueError(f"options.connected_accounts: at most {CONNECTED_MAX} of acct_..., comma-separated")
         return StripeOptions(

@@ -76,22 +76,36 @@ class StripeReader:
     async def payments(
         self, *, created_from_us: int, created_before_us: int, page_token: str, limit: int, timeout_s: float
     ) -> tuple[Sequence[Snapshot], str]:
-        """A page of those created in [from, before), newest first, which is Stripe's order. Raises Unavailable."""
-        deadline = _now() + timeout_s
-        query: Values = {
-            "created": {"gte": _seconds_up(created_from_us), "lt": _seconds_up(created_before_us)},
-            "limit": _bounded(limit),
-            "starting_after": page_token or None,
-            "expand": ["data.latest_charge.refunds"],
-        }
-        page = await self._page(INTENTS_PATH, query, deadline)
+        """A page of those created in [from, before): the platform's, then each connected account's, newest first.
+
+        The token is the place after which the next page begins, with no id at the beginning of an account. Accounts
+        that have none are passed over while half of the time is left. Raises Unavailable, InvalidRequest.
+        """
+        begun, window = _now(), {"gte": _seconds_up(created_from_us), "lt": _seconds_up(created_before_us)}
+        query: Values = {"created": window, "limit": _bounded(limit), "expand": ["data.latest_charge.refunds"]}
+        page, token = await self._place(query, page_token, begun + timeout_s)
+        while not page and token and _now() < begun + timeout_s / 2:
+            page, token = await self._place(query, token, begun + timeout_s)
+        return page, token
+
+    async def _place(self, query: Values, token: str, deadline: float) -> tuple[Sequence[Snapshot], str]:
+        """A page of one account, and the next one's token: of the same account, of the one after it, or of none."""
+        # By name: a walk that goes on after a restart passes over none, however the options order them by now.
+        accounts, after = ("", *sorted(self._connected)), Place.of(token)
+        if after.account not in accounts:
+            raise InvalidRequest(Reason.CURSOR_INVALID, "the account is not in options.connected_accounts any more")
+        query = {**query, "starting_after": after.intent_id or None}
+        page = await self._page(INTENTS_PATH, query, deadline, after.account)
         try:
             intents = list(page.objects("data"))
-            snapshots = [self._mapping.snapshot(await self._listed(each, deadline)) for each in intents]
-            more = page.flag("has_more") and bool(intents)
-            return snapshots, intents[-1].text("id") if more else ""
+            pieces = [await self._listed(each, after.account, deadline) for each in intents]
+            snapshots = [self._mapping.snapshot(each) for each in pieces]
+            if page.flag("has_more") and intents:
+                return snapshots, str(Place(intents[-1].text("id"), after.account))
         except ValueError as error:
             raise _unreadable(error) from None
+        later = accounts[accounts.index(after.account) + 1 :]
+        return snapshots, str(Place("", later[0])) if later else ""
 
     async def events(self, *, after_event_id: str, limit: int, timeout_s: float) -> Sequence[ProviderEvent]:
         """Events after a known one ("" from the oldest kept, 30 days back), oldest first.
@@ -139,15 +153,15 @@ class StripeReader:
             )
         return Pieces(intent, charges, refunds, disputes, account)
 
-    async def _listed(self, intent: Fields, deadline: float) -> Pieces:
+    async def _listed(self, intent: Fields, account: str, deadline: float) -> Pieces:
         """A PaymentIntent of a list, with what came with it; its disputes are asked for where it has any."""
         latest = intent.raw.get("latest_charge")
         if not isinstance(latest, dict):
-            return Pieces(intent)
+            return Pieces(intent, account=account)
         charge = Fields(latest, "latest_charge")
         if charge.flag("disputed") or _has_more(charge):
-            return await self._pieces(intent, "", deadline)
-        return Pieces(intent, (charge,))
+            return await self._pieces(intent, account, deadline)
+        return Pieces(intent, (charge,), account=account)
 
     async def _with_reference(self, payment_id: str, account: str, deadline: float) -> list[Fields]:
         read = _UUID7.match(payment_id)
@@ -201,8 +215,8 @@ class StripeReader:
         told = await self._wire.read(path, query, account=account, timeout_s=deadline - _now())
         return Fields(_body(told.exchange), "page")
 
-    async def _page(self, path: str, query: Values, deadline: float) -> Fields:
-        exchange = (await self._wire.read(path, query, timeout_s=deadline - _now())).exchange
+    async def _page(self, path: str, query: Values, deadline: float, account: str = "") -> Fields:
+        exchange = (await self._wire.read(path, query, account=account, timeout_s=deadline - _now())).exchange
         if isinstance(exchange, Received) and exchange.status in (400, 404):
             code = _readable(lambda: error_of(exchange).optional_text("code"))
             if code == "resource_missing":

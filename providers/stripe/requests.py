@@ -24,10 +24,12 @@ TAG = "Obol-Metadata"
 ACCOUNT = "Stripe-Account"
 
 METADATA_ENTRIES_MAX = 15
-"""Of the caller's. Stripe keeps 50: ours are 9, and each capture and each adjustment (10 at most) adds one."""
+"""Of the caller's. Stripe keeps 50: ours are 10, and each capture and each adjustment (10 at most) adds one."""
 METADATA_NAME_CHARACTERS_MAX = 40
 METADATA_VALUE_CHARACTERS_MAX = 500
 OUR_PREFIX = "obol_"
+CREATE = "obol_create"
+"""The create's operation. Every later write overwrites `obol_operation`, and none this."""
 DESCRIPTOR_CHARACTERS_MAX = 22
 
 _FORM = MappingProxyType({"Content-Type": "application/x-www-form-urlencoded"})
@@ -84,7 +86,7 @@ def create(
         )
     confirm = terms.confirmation_method is ConfirmationMethod.AUTOMATIC
     manual = terms.capture_method is CaptureMethod.MANUAL
-    metadata = {**_callers(terms.metadata), **references(reference)}
+    metadata = {**_callers(terms.metadata), **references(reference), CREATE: reference.operation_id}
     # The number of the attempt that this makes; without it a charge is the payer's own doing.
     metadata |= {"obol_attempt": "1"} if confirm else {}
     metadata |= {"obol_order": terms.order_reference[:METADATA_VALUE_CHARACTERS_MAX]} if terms.order_reference else {}

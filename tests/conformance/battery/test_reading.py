@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.domain.errors import InvalidRequest, Unavailable
-from gateway.domain.providers import Absent, Found, Unreadable
+from gateway.domain.providers import Absent, Found, ListsPayments, Unreadable
 from providers.http import WireLimits
 from providers.secret import Secret
 from tests.conformance.rig import TIMEOUT_S, Rig
@@ -26,6 +26,23 @@ async def test_a_payment_is_found_by_our_reference(rig: Rig) -> None:
     found = await rig.adapter.lookup(reference.payment_id, timeout_s=TIMEOUT_S)
     assert isinstance(found, Found)
     assert found.snapshot == snapshot
+
+
+async def test_a_recorded_payment_tells_its_order_and_its_create(rig: Rig) -> None:
+    """What a database was restored without holds its order by what the provider's records say (ADR 0009)."""
+    order = "order/7: \u00fc"
+    reference, snapshot = await rig.created(order_reference=order)
+    found = await rig.adapter.fetch(snapshot.provider_payment_id, timeout_s=TIMEOUT_S)
+    assert isinstance(found, Found)
+    assert found.snapshot.order_reference == order
+    tried = {each.operation_id for each in found.snapshot.facts.attempts}
+    assert reference.operation_id in {found.snapshot.operation_id, *tried}
+    if isinstance(rig.adapter, ListsPayments) and getattr(rig.driver, "fresh", True):
+        page, _ = await rig.adapter.list_payments(
+            created_from_us=0, created_before_us=FAR_US, page_token="", limit=100, timeout_s=TIMEOUT_S
+        )
+        listed = {each.provider_payment_id: each for each in page}
+        assert listed[snapshot.provider_payment_id].order_reference == order
 
 
 @pytest.mark.parametrize("unknown", ["spay_nowhere", "../events", "a/b?c=d#e", "ü", ""])

@@ -3,10 +3,11 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.commands import Caller
+from gateway.domain.derivation import derive_sums
 from gateway.domain.errors import InvalidRequest, Precondition
 from gateway.domain.money import CURRENCY_EXPONENTS, amount_minor_max
 from gateway.domain.movements import AttemptStatus, Closure, MovementKind, MovementStatus, Origin
@@ -204,6 +205,28 @@ def test_a_disputes_stage_and_outcome_are_what_the_tables_say() -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "back", "counts"),
+    [
+        ("RESOLVED_BUYER_FAVOUR", money_of(300, "USD"), 300),
+        ("ACCEPTED", money_of(300, "USD"), 300),
+        ("RESOLVED_BUYER_FAVOUR", money_of(300, "EUR"), 1_000),
+        ("RESOLVED_BUYER_FAVOUR", None, 1_000),
+        # PayPal's own money, as the seller keeps the capture.
+        ("RESOLVED_WITH_PAYOUT", money_of(300, "USD"), 0),
+    ],
+)
+def test_a_dispute_lost_in_part_counts_what_the_buyer_got(outcome: str, back: Any, counts: int) -> None:
+    """Whole while it is open; then what was given back, whichever of the two is seen first."""
+    told = order(captures=[part(CAPTURE, "COMPLETED")])
+    amount = {"dispute_amount": money_of(1_000, "USD")}
+    ended = {"outcome_code": outcome} | ({"amount_refunded": back} if back else {})
+    before = mapping().snapshot(told, disputed(**amount)).facts
+    after = mapping().snapshot(told, disputed(**amount, status="RESOLVED", dispute_outcome=ended)).facts
+    assert derive_sums(before).disputed_minor == 1_000
+    assert derive_sums(before.merge(after)).disputed_minor == derive_sums(after.merge(before)).disputed_minor == counts
+
+
+@pytest.mark.parametrize(
     "told",
     [
         {"status": "DANCING"},
@@ -255,6 +278,32 @@ def test_a_tenant_of_any_kind_travels_whole(tenant: str, organization: str, corr
     assert len(told) <= REFERENCE_CHARACTERS_MAX
     unit = Fields({"reference_id": told, "custom_id": custom_id(reference)}, "unit")
     assert told_by(unit).tenant_id == tenant
+    assert told_by(unit).order_reference in (order_ref, ""), "whole or not at all"
+
+
+@given(
+    st.text("abcdefgh.-", min_size=1, max_size=53),
+    VISIBLE,
+    st.text(max_size=128),
+    st.text("0123456789-_.~", max_size=200) | st.text(max_size=35),
+)
+@example("t" * 53, "o" * 128, "c" * 128, "9" * 200)
+def test_an_order_goes_before_all_but_the_tenant(tenant: str, organization: str, correlation: str, order: str) -> None:
+    """What a lost payment holds its order by is not left out for an organization or a correlation."""
+    reference = OperationReference("op_1", "cmd_1", "pay_1", Caller(tenant, organization, "a", correlation), "k")
+    unit = Fields({"reference_id": reference_id(reference, order), "custom_id": custom_id(reference)}, "unit")
+    assert (told_by(unit).tenant_id, told_by(unit).order_reference) == (tenant, order)
+
+
+@pytest.mark.parametrize(
+    ("told", "tenant", "order"),
+    [("t:o:c:order-7", "t", "order-7"), ("=dA:::=b3JkZXI", "t", "order"), ("t:o:c:", "t", ""), ("t", "t", "")],
+)
+def test_a_reference_from_before_is_read(told: str, tenant: str, order: str) -> None:
+    """Orders live for years: what an earlier release wrote is read as it was meant."""
+    reference = OperationReference("op_1", "cmd_1", "pay_1", Caller("t", "o", "a", "c"), "k")
+    read = told_by(Fields({"reference_id": told, "custom_id": custom_id(reference)}, "unit"))
+    assert (read.tenant_id, read.order_reference) == (tenant, order)
 
 
 def test_our_ids_fit_and_are_read_back() -> None:

@@ -173,6 +173,16 @@ async def test_everything_else_is_unknown(status: int, body: object) -> None:
     assert isinstance(await outcome(body, status), Ambiguous)
 
 
+async def test_a_key_of_another_request_was_sent_before() -> None:
+    """Something of the command was there (ADR 0009): no absence ends it. A key that is in use says no such thing."""
+    told = await outcome(error("idempotency_error"), 400)
+    assert isinstance(told, Ambiguous)
+    assert told.key_known
+    busy = await outcome(error("idempotency_error", "idempotency_key_in_use"), 409)
+    assert isinstance(busy, Ambiguous)
+    assert not busy.key_known
+
+
 async def test_a_stored_500_says_nothing_and_is_not_sent_again() -> None:
     """A 500 that Stripe replays for its key: unknown, and one request in all."""
     raw = answer(json.dumps(error("api_error")).encode(), 500, "Idempotent-Replayed: true")

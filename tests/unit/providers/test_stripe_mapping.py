@@ -54,6 +54,13 @@ def test_each_charge_is_an_attempt_of_its_own_operation() -> None:
     assert moved(read, MovementKind.CAPTURE) == [("ch_2", 1000, MovementStatus.SUCCEEDED, "op_2")]
 
 
+def test_the_create_is_known_whatever_was_written_later() -> None:
+    """By an entry of its own; where an earlier release made it, by what was written last."""
+    assert snapshot(intent(metadata={**SECOND, "obol_create": "op_1"}), charge(metadata=SECOND)).operation_id == "op_1"
+    assert snapshot(intent(), charge()).operation_id == "op_1"
+    assert snapshot(intent(metadata={}), charge(metadata={})).operation_id == ""
+
+
 def test_a_try_of_the_payers_own_is_no_operation_of_ours() -> None:
     """The payer tries again in the browser, under the same number: an attempt and a capture of nobody's command."""
     read = snapshot(intent(latest_charge="ch_2"), failed_charge(), charge(id="ch_2"))
@@ -160,6 +167,28 @@ def test_a_hold_and_what_becomes_of_it() -> None:
     assert (state(gone), gone.facts.objects[0].closure) == (PaymentState.CANCELLED, Closure.CANCELLED)
     old = snapshot(intent(status="canceled", cancellation_reason="automatic", **MANUAL), charge(**HELD))
     assert (state(old), old.facts.objects[0].closure) == (PaymentState.EXPIRED, Closure.EXPIRED)
+
+
+@pytest.mark.parametrize("given", [9, 10, 11])
+def test_a_release_is_no_refund_in_whichever_list_it_comes(given: int) -> None:
+    """Past ten refunds they are listed by themselves: what was never taken is not given back there either."""
+    release = refund(id="re_0", amount=600, balance_transaction=None, charge="ch_1", metadata={})
+    own = [refund(id=f"re_{n}", amount=10, charge="ch_1", metadata={"obol_operation": f"op_{n}"}) for n in range(given)]
+    every = [*own[1:], release]
+    taken = charge(amount_captured=400, refunds={"data": every[:10], "has_more": len(every) > 10})
+    listed = tuple(Fields(each, "refund") for each in every) if len(every) > 10 else ()
+    of = Fields(intent(metadata={**OURS, "obol_op_7": "capture 400"}, **MANUAL), "intent")
+    read = StripeMapping("acc-1", lambda kind, value: None).snapshot(Pieces(of, (Fields(taken, "charge"),), listed))
+    assert derive_sums(read.facts).refunded_minor == 10 * (given - 1)
+    assert len(moved(read, MovementKind.REFUND)) == given - 1
+
+
+def test_a_refund_of_just_the_rest_that_waits_for_the_balance_is_one() -> None:
+    """Asked for in the dashboard, of as much as was let go: it pends, and is no release."""
+    waits = refund(id="re_0", amount=600, balance_transaction=None, metadata={}, status="pending")
+    part = intent(amount=1200, metadata={**OURS, "obol_op_7": "capture 600"}, **MANUAL)
+    taken = charge(amount=1200, amount_captured=600, refunds={"data": [waits], "has_more": False})
+    assert moved(snapshot(part, taken), MovementKind.REFUND) == [("re_0", 600, MovementStatus.PENDING, None)]
 
 
 def test_captures_in_parts_are_told_apart() -> None:
