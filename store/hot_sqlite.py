@@ -192,6 +192,7 @@ class SqliteHot:
             "refund": refund,
             "sending_account": claim.operation.account_id,
             "operation_id": claim.operation.operation_id,
+            "command_id": claim.command.command_id,
             "kind": claim.operation.kind.value,
             "now_us": now_us,
         }

@@ -12,7 +12,7 @@ from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
-from store.sends import CAUTION, TAKEN_UP_STATES, held, lost, lost_at, unread
+from store.sends import CAUTION, TAKEN_UP_STATES, begun_before_restore, held, lost, lost_at, unread
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
 # The first parameters of every claim: $1 lease and $2 send window in microseconds. For an existing payment also $3
@@ -210,7 +210,9 @@ def claim_next_step(*, careful: bool, took_effect: bool) -> str:
     if took_effect:
         may_be = lost_at("p.tenant_id", operation["operation_id"], operation["account_id"])
     elif careful:
-        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], 'p.unique_order_reference')}"
+        begun_before = begun_before_restore("p.tenant_id", "p.payment_id", operation["command_id"])
+        is_lost = lost("p.tenant_id", operation["operation_id"], "p.unique_order_reference")
+        may_be = f"NOT {is_lost} AND NOT {begun_before}"
     # Only what is sent must not follow an answer that the caller has had.
     states = ", ".join(f"'{state}'" for state in (TAKEN_UP_STATES if took_effect else ("SENDING",)))
     parts = {

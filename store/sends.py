@@ -17,7 +17,11 @@ TAKEN_UP_STATES = ("NOT_SENT", "SENDING", "UNKNOWN")
 """Of a command whose step is taken up as sent: a restore may have taken it back to any of them, or a look since."""
 
 SKEW_US = 600_000_000
-"""A payment that seems made this long after a restore was declared, or earlier, may be from before it."""
+"""What seems made or claimed this long after a restore was declared, or earlier, may be from before it.
+
+Both times are the database's own. But what a backup has was timed by the machine that it was taken of, and the
+declaration by the one that it was put back on, whose clock may be behind.
+"""
 
 
 def held(account: str) -> str:
@@ -71,6 +75,23 @@ def unread(payment: str) -> str:
         f"EXISTS (SELECT 1 FROM restores h WHERE {payment}.created_time_us < h.raised_time_us + {SKEW_US} "
         f"AND NOT EXISTS (SELECT 1 FROM restore_reads d WHERE d.tenant_id = {payment}.tenant_id "
         f"AND d.payment_id = {payment}.payment_id AND d.generation = h.generation))"
+    )
+
+
+def before_restore(time_us: str) -> str:
+    """What was claimed at `time_us` was, or may have been, claimed before a restore was declared.
+
+    Its caller may have been told how it ended in the time that was lost, and have acted on that: paid with another key,
+    or asked for the refund again. So nothing sends it again of its own accord.
+    """
+    return f"EXISTS (SELECT 1 FROM restores h WHERE {time_us} < h.raised_time_us + {SKEW_US})"
+
+
+def begun_before_restore(tenant: str, payment: str, command: str) -> str:
+    """The same of a command, by the first claim of it."""
+    return (
+        f"EXISTS (SELECT 1 FROM operations b WHERE b.tenant_id = {tenant} AND b.payment_id = {payment} "
+        f"AND b.command_id = {command} AND {before_restore('b.claimed_time_us')})"
     )
 
 

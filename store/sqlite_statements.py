@@ -13,7 +13,7 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
 from store.hot import SETTLED_OPERATION_COLUMNS
 from store.rows import DERIVED_COLUMNS
-from store.sends import TAKEN_UP_STATES, held, lost, lost_at, unread, why_held
+from store.sends import TAKEN_UP_STATES, begun_before_restore, held, lost, lost_at, unread, why_held
 from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -63,7 +63,8 @@ TOUCH_PAYMENT_MOVED = (
     # The object that the payment had is another account's now.
     f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND NOT "
-    f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} RETURNING version"
+    f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} "
+    f"AND NOT {begun_before_restore(':tenant_id', ':payment_id', ':command_id')} RETURNING version"
 )
 TOUCH_PAYMENT_TAKEN_UP = (
     f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "

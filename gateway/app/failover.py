@@ -46,7 +46,7 @@ from gateway.domain.errors import (
 from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, AdmissionRefused
-from gateway.domain.routes import AttemptOutcome, Route
+from gateway.domain.routes import AttemptOutcome, FailoverOn, Route
 from gateway.domain.states import CommandState
 from gateway.domain.storage import Aggregate, AuditRecord, Claimed, ClaimOutcome, Store
 
@@ -62,6 +62,7 @@ LOST_STEPS_MAX = 16
 
 PAUSE_S = 0.25
 TIMED_OUT = "the failover took too long"
+BEFORE_RESTORE = "claimed before a restore of the database: nothing goes on of its own accord"
 
 _log = structlog.get_logger(__name__)
 
@@ -156,6 +157,9 @@ class Failover:
         if command.state is not CommandState.SENDING or not is_soft(declined.decline):
             # Only a restore's doubt has held it: nothing had gone on, and nothing may go on now.
             return await self._end(aggregate, declined, "nothing of it was lost")
+        if await self._store.declared_since(_first_claim_us(command, aggregate)):
+            # Its caller may have been told of the decline in the time that was lost, and have paid otherwise since.
+            return await self._end(aggregate, declined, BEFORE_RESTORE)
         if self._is_too_late(payment.route):
             return await self._end(aggregate, declined, TIMED_OUT)
         if cancelled_at(payment.facts, declined.account_id):
@@ -379,5 +383,12 @@ def _moved_on(route: Route, account_id: str, now_us: int) -> Route:
     return replace(route.ended_at(account_id, AttemptOutcome.CHOSEN, "", now_us), failing_over=False)
 
 
+def _first_claim_us(command: Command, aggregate: Aggregate) -> int:
+    return min(each.claimed_time_us for each in aggregate.operations if each.command_id == command.command_id)
+
+
 def _next(route: Route, passed: set[str]) -> str | None:
+    # Also where only a restore's doubt has held the payment, and its rule would never have let it go.
+    if route.next_account(FailoverOn.SOFT_DECLINE, ()) is None:
+        return None
     return next((each for each in route.candidates if each not in passed and each not in route.left), None)
