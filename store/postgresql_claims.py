@@ -12,7 +12,17 @@ from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
-from store.sends import CAUTION, TAKEN_UP_STATES, begun_before_restore, held, lost, lost_at, unread
+from store.sends import (
+    CAUTION,
+    TAKEN_UP_STATES,
+    begun_before_restore,
+    held,
+    lost,
+    lost_at,
+    lost_of,
+    unlooked,
+    unread,
+)
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
 # The first parameters of every claim: $1 lease and $2 send window in microseconds. For an existing payment also $3
@@ -105,16 +115,18 @@ def _claimed_refund(slots: Slots, suffix: str = "") -> str:
 
 @lru_cache(SHAPES_MAX)
 def claim_new_payment(*, refund: bool, careful: bool) -> str:
-    """A create: $1, $2, FIRST_OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
+    """A create: $1, $2, restores known where it is careful, FIRST_OPERATION, COMMAND, PAYMENT, HISTORY and any REFUND.
 
     The order reference's index refuses a second holder by raising.
     """
-    slots = Slots.past(*_CLAIM_SLOTS)
+    slots = Slots.past(*_CLAIM_SLOTS, *(("bigint",) if careful else ()))
     operation = slots.row(FIRST_OPERATION.kinds) | _NEW_OPERATION
     command = slots.row(COMMAND.kinds)
     payment = slots.row(PAYMENT.kinds) | _NEW_PAYMENT
     lost_before = lost(command["tenant_id"], operation["operation_id"], payment["unique_order_reference"])
-    may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before}" if careful else f"NOT {CAUTION}"
+    may_send = f"NOT {CAUTION}"
+    if careful:
+        may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before} AND NOT {unlooked('$3')}"
     stamp = f"tenant_id, payment_id, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us"
     new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING {stamp}"
     parts = {
@@ -167,7 +179,8 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
     if careful:
         # It keeps its id wherever it is tried: what a restore has forgotten of it may be at any account.
         order = f"CASE WHEN {operation['kind']} = 'CREATE' THEN p.unique_order_reference END"
-        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], order)}"
+        gone_on = f"{operation['kind']} = 'CREATE' AND {lost_of('p.tenant_id', 'p.payment_id')}"
+        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], order)} AND NOT ({gone_on})"
     parts = {
         "guard": _payment_guard(may_be, operation["account_id"], careful=careful),
         "attempt": f"""

@@ -56,9 +56,14 @@ def lost_to(operation: str) -> str:
         f"AND p.payment_id = {operation}.payment_id)"
     )
     return (
-        f"({lost(f'{operation}.tenant_id', f'{operation}.operation_id', order)} OR ({create} AND EXISTS (SELECT 1 "
-        f"FROM lost_operations l WHERE l.tenant_id = {operation}.tenant_id AND l.payment_id = {operation}.payment_id)))"
+        f"({lost(f'{operation}.tenant_id', f'{operation}.operation_id', order)} OR ({create} AND "
+        f"{lost_of(f'{operation}.tenant_id', f'{operation}.payment_id')}))"
     )
+
+
+def lost_of(tenant: str, payment: str) -> str:
+    """Something of the payment is lost: of a create that is to be sent again, a later step that went elsewhere."""
+    return f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.payment_id = {payment})"
 
 
 def lost_at(tenant: str, operation: str, account: str) -> str:
@@ -78,6 +83,15 @@ def unread(payment: str) -> str:
     )
 
 
+def unlooked(known: str) -> str:
+    """A restore was declared that nobody asked about for a new payment: up to generation `known` somebody has.
+
+    Later steps of a create whose row is lost are known by ids that are functions of its key, which only its caller has.
+    NULL: nobody need have asked.
+    """
+    return f"EXISTS (SELECT 1 FROM restores h WHERE h.generation > {known})"
+
+
 def before_restore(time_us: str) -> str:
     """What was claimed at `time_us` was, or may have been, claimed before a restore was declared.
 
@@ -95,11 +109,16 @@ def begun_before_restore(tenant: str, payment: str, command: str) -> str:
     )
 
 
-def why_held(account: str, tenant: str, payment: str, operation: str, order: str) -> str:
-    """A statement of one row: the name of the `ClaimOutcome` that holds a claim back or NULL, and whether CAUTION."""
+def why_held(
+    account: str, tenant: str, payment: str, operation: str, order: str, tried_again: str, restores_known: str
+) -> str:
+    """A statement of one row: the name of the `ClaimOutcome` that holds a claim back or NULL, and whether CAUTION.
+
+    `tried_again` is the payment of a create that was not sent, else NULL; `restores_known` of a new payment, else NULL.
+    """
     return (
         f"SELECT CASE WHEN {held(account)} THEN 'RESTORE_PENDING' "
-        f"WHEN {lost(tenant, operation, order)} THEN 'LOST_IN_RESTORE' "
-        f"WHEN EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} AND p.payment_id = {payment} "
-        f"AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END, {CAUTION}"
+        f"WHEN {lost(tenant, operation, order)} OR {lost_of(tenant, tried_again)} THEN 'LOST_IN_RESTORE' "
+        f"WHEN {unlooked(restores_known)} OR EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} "
+        f"AND p.payment_id = {payment} AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END, {CAUTION}"
     )

@@ -18,7 +18,7 @@ import structlog
 
 from gateway.app.clock import Clock, new_id
 from gateway.app.engine import Engine, FailsOver, NothingSent, Plan
-from gateway.app.identity import Identity, Wish, operation_id_of
+from gateway.app.identity import LOST_STEPS_MAX, Identity, Wish, operation_id_of
 from gateway.app.learning import Learning
 from gateway.app.leaving import cancelled_at, failing_over, failover_key, last_operation, open_at
 from gateway.app.modes import Modes
@@ -57,8 +57,6 @@ FAILOVER_S_MAX = 600.0
 """A failover that has not come to its next account by then ends with the decline: the payer is long gone."""
 
 STEPS_MAX = 32
-LOST_STEPS_MAX = 16
-"""How far a create is looked for that a restore lost: further than rules let any go on."""
 
 PAUSE_S = 0.25
 TIMED_OUT = "the failover took too long"
