@@ -153,8 +153,8 @@ class SqliteHot:
         if claim.reopen:
             claimed = replace(claimed, epoch=self._reopen(driver, claim, rows, operation))
         elif claim.next_step:
-            goes_on = statements.FIND_TAKEN_UP if claim.took_effect else statements.FIND_SENDING
-            if driver.execute(goes_on, rows["command"]).fetchone() is None:
+            goes_on = statements.TAKE_COMMAND_UP if claim.took_effect else statements.FIND_SENDING
+            if _value(driver.execute(goes_on, rows["command"])) is None:
                 raise UndoneError(Claimed(ClaimOutcome.REFUSED))
             driver.execute(statements.INSERT_OPERATION, operation)
         else:

@@ -14,6 +14,7 @@ from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
 from store.sends import (
     CAUTION,
+    STATE_TAKEN_UP,
     TAKEN_UP_STATES,
     begun_before_restore,
     held,
@@ -215,7 +216,7 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
 def claim_next_step(*, careful: bool, took_effect: bool) -> str:
     """A further step of a command that is SENDING, at the account of ROUTE: $1 to $8, OPERATION, HISTORY, ROUTE.
 
-    `took_effect`: only where the step is known as lost at that account.
+    `took_effect`: only where the step is known as lost at that account, and its command need not be SENDING yet.
     """
     slots = Slots.past(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation = slots.row(OPERATION.kinds)
@@ -228,13 +229,16 @@ def claim_next_step(*, careful: bool, took_effect: bool) -> str:
         may_be = f"NOT {is_lost} AND NOT {begun_before}"
     # Only what is sent must not follow an answer that the caller has had.
     states = ", ".join(f"'{state}'" for state in (TAKEN_UP_STATES if took_effect else ("SENDING",)))
+    its_command = f"""c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}
+              AND c.payment_id = g.payment_id AND c.state IN ({states})"""
+    command = f"SELECT c.command_id FROM guard g, commands c WHERE {its_command} FOR UPDATE OF c"
+    if took_effect:
+        command = (
+            f"UPDATE commands c SET state = {STATE_TAKEN_UP} FROM guard g WHERE {its_command} RETURNING c.command_id"
+        )
     parts = {
         "guard": _payment_guard(may_be, operation["account_id"], careful=careful or took_effect),
-        "command": f"""
-            SELECT c.command_id FROM guard g, commands c
-            WHERE c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}
-              AND c.payment_id = g.payment_id AND c.state IN ({states})
-            FOR UPDATE OF c""",
+        "command": command,
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
             f"{NOW_US} AS now_us FROM guard g, command"

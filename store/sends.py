@@ -16,6 +16,9 @@ CAUTION = "EXISTS (SELECT 1 FROM cautions)"
 TAKEN_UP_STATES = ("NOT_SENT", "SENDING", "UNKNOWN")
 """Of a command whose step is taken up as sent: a restore may have taken it back to any of them, or a look since."""
 
+STATE_TAKEN_UP = "CASE state WHEN 'NOT_SENT' THEN 'SENDING' ELSE state END"
+"""What such a command is then: one of which nothing was sent is under way, one that was told as UNKNOWN stays so."""
+
 SKEW_US = 600_000_000
 """What seems made or claimed this long after a restore was declared, or earlier, may be from before it.
 

@@ -14,6 +14,7 @@ from store import operating_tables, tables
 from store.hot import SETTLED_OPERATION_COLUMNS
 from store.rows import DERIVED_COLUMNS
 from store.sends import (
+    STATE_TAKEN_UP,
     TAKEN_UP_STATES,
     begun_before_restore,
     held,
@@ -83,9 +84,10 @@ TOUCH_PAYMENT_TAKEN_UP = (
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND "
     f"{lost_at(':tenant_id', ':operation_id', ':account_id')} RETURNING version"
 )
-FIND_TAKEN_UP = f"""
-SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
-  AND state IN ({", ".join(f"'{state}'" for state in TAKEN_UP_STATES)})
+TAKE_COMMAND_UP = f"""
+UPDATE commands SET state = {STATE_TAKEN_UP}
+WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
+  AND state IN ({", ".join(f"'{state}'" for state in TAKEN_UP_STATES)}) RETURNING 1
 """
 FIND_SENDING = """
 SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id

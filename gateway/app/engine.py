@@ -288,6 +288,9 @@ def _opening(plan: Plan) -> tuple[Transition, ...]:
     edges = [Transition(Entity.OPERATION, plan.operation.operation_id, before, CommandState.SENDING)]
     if not plan.next_step:
         edges.insert(0, Transition(Entity.COMMAND, plan.command.command_id, before, CommandState.SENDING))
+    elif plan.took_effect and plan.command.state is CommandState.NOT_SENT:
+        # A restore took it back to where nothing was sent; something was, by the step that is taken up.
+        edges.insert(0, Transition(Entity.COMMAND, plan.command.command_id, plan.command.state, CommandState.SENDING))
     if plan.is_of_new_payment and plan.payment is not None:
         edges.insert(0, Transition(Entity.PAYMENT, plan.payment.payment_id, "", plan.payment.state))
     if plan.refund is not None:

@@ -82,7 +82,7 @@ class Claim:
     - `next_step`: the command is SENDING, and the operation is a further one of it, at the account of `payment`, to
       which the payment moves; its object at the former account is no longer the payment's. With `took_effect` the
       provider has carried it out already, as a lost operation of this account shows: without one the claim is refused,
-      and nothing is sent after it.
+      and nothing is sent after it. The command may be UNKNOWN then, or NOT_SENT, which it is no more: it is SENDING.
 
     `restores_known`, of a new payment: up to which generation somebody has asked whether a step of this very create is
     lost. It is held back (UNREAD_SINCE_RESTORE) where a later restore was declared; None: nobody need have asked.

@@ -100,6 +100,23 @@ async def test_what_is_over_takes_no_next_step(store: Store, url: str, state: st
     assert await value(url, "SELECT count(*) FROM operations") == 1
 
 
+@pytest.mark.parametrize(("state", "after"), [("NOT_SENT", "SENDING"), ("UNKNOWN", "UNKNOWN"), ("SENDING", "SENDING")])
+async def test_a_lost_step_is_taken_up_whatever_a_restore_took_its_command_back_to(
+    store: Store, url: str, state: str, after: str
+) -> None:
+    """What was not sent is under way by that; what its caller was told as UNKNOWN stays so. What is over is over."""
+    claim, moving = await declined(store)
+    step = replace(next_step(claim, moving), took_effect=True)
+    job = await taken(store, "one", account_id="second")
+    names = (BreakType.DUPLICATE, making.TENANT, moving.payment_id, "obj", "", "")
+    assert await store.note_breaks(job, [Break(*names, operation_ids=(step.operation.operation_id,))])
+    await rows(url, "UPDATE commands SET state = 'FAILED'")
+    assert (await store.claim(step)).outcome is C.REFUSED
+    await rows(url, f"UPDATE commands SET state = '{state}'")
+    assert (await store.claim(step)).outcome is C.CLAIMED
+    assert await value(url, "SELECT state FROM commands") == after
+
+
 async def test_a_payment_that_moved_on_takes_no_next_step(store: Store) -> None:
     """The confirmation was of another version."""
     claim, moving = await declined(store)
