@@ -227,7 +227,9 @@ class Failover:
 
     async def _waits_for_restore(self, payment: Payment) -> bool:
         """Whether a restore leaves open at some account whether the payment had gone on there."""
-        for account_id in payment.route.candidates if payment.route is not None else ():
+        candidates = payment.route.candidates if payment.route is not None else ()
+        # Also where its rules do not lead now: in the time that was lost they may have been others.
+        for account_id in sorted({*candidates, *(each.account_id for each in self._accounts.all())}):
             if await self._store.restore_pending(account_id):
                 _log.warning(
                     "failover waits for a reconciliation", payment_id=payment.payment_id, account_id=account_id

@@ -1,5 +1,6 @@
 """A lost step of a create that was told as UNKNOWN since: its decline at the first account ends nothing."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -163,6 +164,58 @@ async def test_a_create_that_was_not_sent_and_then_declined_and_went_on(tmp_path
         assert (aggregate.payment.state, aggregate.payment.account_id) == (PaymentState.CAPTURED, OTHER)
         await is_paid_once(lost)
         assert (await lost.runtime.commands.create(CALLER, ORDERED, 5)).replayed
+
+
+@pytest.mark.parametrize(
+    ("engine", "order"),
+    [("sqlite", (OTHER, THIRD, MAIN)), ("sqlite", ORDER), ("postgresql", (OTHER, THIRD, MAIN))],
+)
+async def test_a_create_of_before_there_were_rules_is_waited_for_as_any(
+    tmp_path: Path, engine: str, order: Sequence[str]
+) -> None:
+    """Rules came in the lost time, and its key went on by them: its decline at the first account ends nothing."""
+
+    async def not_sent(scene: Scene) -> None:
+        await scene.fail_next(("http_429", "payments"))
+        with pytest.raises(Unavailable):
+            await scene.runtime().commands.create(CALLER, ORDERED, 0.5)
+        assert (await scene.only()).payment.route is None
+
+    async def is_tried_again(scene: Scene) -> None:
+        accounts = accounts_at(scene.sandbox_url)
+        await scene.runtime(rule(), accounts=accounts).commands.create(CALLER, ORDERED, 10)
+        await accounts.close()
+        assert scene.effects() == [(OTHER, "capture")]
+
+    async with forgotten(tmp_path, engine, not_sent, is_tried_again) as lost:
+        for account_id in order:
+            await lost.look_at(account_id)
+            assert command_of(await lost.scene.aggregate(lost.payment_id)) is not CommandState.FAILED
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, aggregate.payment.account_id) == (PaymentState.CAPTURED, OTHER)
+        await is_paid_once(lost)
+
+
+async def test_a_create_without_rules_ends_with_its_decline_where_nothing_was_lost(tmp_path: Path) -> None:
+    """Once every account was looked at, and not before."""
+
+    async def sent(scene: Scene) -> None:
+        runtime = scene.runtime(interruption=Interruption("send.after", crash=True))
+        with pytest.raises(BaseException):  # noqa: B017, PT011 the process dies
+            await runtime.commands.create(CALLER, ORDERED, 5)
+
+    async def nothing(_: Scene) -> None:
+        pass
+
+    async with forgotten(tmp_path, "sqlite", sent, nothing) as lost:
+        # Its own account waits for nothing any more when its decline is heard.
+        await lost.scene.store.release_account(MAIN, actor="operator", reason="cannot list")
+        for account_id in (OTHER, THIRD):
+            assert command_of(await lost.go_on()) is CommandState.SENDING
+            await lost.look_at(account_id)
+        aggregate = await lost.go_on()
+        assert (aggregate.payment.state, command_of(aggregate)) == (PaymentState.FAILED, CommandState.FAILED)
+        assert set(await lost.scene.objects()) == {MAIN}
 
 
 class Dim:
