@@ -227,6 +227,8 @@ class Failover:
 
     async def _waits_for_restore(self, payment: Payment) -> bool:
         """Whether a restore leaves open at some account whether the payment had gone on there."""
+        if not await self._store.generation():
+            return False
         candidates = payment.route.candidates if payment.route is not None else ()
         # Also where its rules do not lead now: in the time that was lost they may have been others.
         for account_id in sorted({*candidates, *(each.account_id for each in self._accounts.all())}):
