@@ -199,10 +199,7 @@ async def test_a_dry_run_and_a_known_operation_lose_nothing(store: Store) -> Non
 
 
 async def test_no_resend_starts_while_a_restore_waits_nor_of_what_is_older(store: Store, url: str) -> None:
-    """A holder that has looked before the declaration is refused by the statement that would start its resend.
-
-    Once nothing waits any more, what was claimed since may be resent; not so soon after that a clock may be wrong.
-    """
+    """Refused by the statement that would start it: while anything waits, and what may be from before by some clock."""
     await unknown(store)
     (operation,) = (await store.take_due(limit=1, lease_s=60.0)).operations
     await declared(store)

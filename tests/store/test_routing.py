@@ -125,10 +125,7 @@ async def test_a_payment_that_moved_on_takes_no_next_step(store: Store) -> None:
 
 
 async def test_a_restore_holds_a_next_step_back(store: Store, beside: Store, url: str) -> None:
-    """Until the next account is cleared, the payment was read anew, and never where its books show the very step.
-
-    Nor where the create was begun before the restore, or so soon after it that a clock may be wrong.
-    """
+    """Until its account is cleared and its payment read; for ever where it is lost, or older than the restore."""
     claim, moving = await declared_after_a_decline(store, beside)
     step = next_step(claim, moving)
     assert (await store.claim(step)).outcome is C.RESTORE_PENDING
