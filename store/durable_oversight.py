@@ -166,6 +166,9 @@ class DurableOversight:
     async def generation(self) -> int:
         return await self._database.read(restoring.generation)
 
+    async def declared_since(self, time_us: int) -> bool:
+        return await self._database.read(lambda connection: restoring.declared_since(connection, time_us))
+
     async def restore_pending(self, account_id: str) -> bool:
         return await self._database.read(lambda connection: restoring.is_pending(connection, account_id))
 

@@ -198,9 +198,17 @@ def unique_order(claim: Claim) -> str | None:
     return terms.order_reference if terms is not None and terms.order_reference_unique else None
 
 
-def lost_by(claim: Claim) -> tuple[str, str | None]:
-    """The operation and the order by which a claim may be lost; none of a step that is taken up because it was."""
-    return ("", None) if claim.took_effect else (claim.operation.operation_id, unique_order(claim))
+def held_by(claim: Claim) -> tuple[str, str | None, str | None, int | None]:
+    """By what a claim may be held back: its operation, order, payment, and the restores that were asked about.
+
+    Nothing of a step that is taken up because it was lost; its payment only of a create that is tried again, the
+    restores only of a new payment.
+    """
+    if claim.took_effect:
+        return "", None, None, None
+    operation = claim.operation
+    tried_again = operation.payment_id if claim.reopen and operation.kind is CommandKind.CREATE else None
+    return operation.operation_id, unique_order(claim), tried_again, claim.restores_known
 
 
 def why_not(claim: Claim, key_state: str | None) -> ClaimOutcome:

@@ -31,7 +31,7 @@ from store.hot import (
     claim_rows,
     due_from,
     exclusive_command,
-    lost_by,
+    held_by,
     microseconds,
     reserving,
     settled_parts,
@@ -133,6 +133,7 @@ class PostgresqlHot:
         refund, payment = rows.get("refund"), rows.get("payment")
         given: list[Any] = [microseconds(claim.lease_s), microseconds(claim.send_window_s)]
         if payment is not None and not (claim.reopen or claim.next_step):
+            given += (claim.restores_known,) if careful else ()
             given += claims.FIRST_OPERATION.values(rows["operation"])
             given += claims.COMMAND.values(rows["command"])
             given += claims.PAYMENT.values(payment)
@@ -171,7 +172,7 @@ class PostgresqlHot:
     async def _why_held(self, claim: Claim) -> ClaimOutcome:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
-        whom = (operation.account_id, operation.tenant_id, operation.payment_id, *lost_by(claim))
+        whom = (operation.account_id, operation.tenant_id, operation.payment_id, *held_by(claim))
         for held, is_there in await self._database.fetch(statements.WHY_HELD, whom):
             self._is_careful = self._is_careful or is_there
             if held is not None:

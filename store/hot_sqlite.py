@@ -29,7 +29,7 @@ from store.hot import (
     claim_rows,
     due_from,
     exclusive_command,
-    lost_by,
+    held_by,
     microseconds,
     reserving,
     settled_parts,
@@ -142,6 +142,7 @@ class SqliteHot:
         operation = rows["operation"] | lease | {"epoch": 1}
         if claim.payment is not None and not (claim.reopen or claim.next_step):
             row = rows["payment"] | {"version": 1, "operation_id": claim.operation.operation_id}
+            row["restores_known"] = claim.restores_known
             if not _changed(driver, statements.INSERT_PAYMENT, row):
                 return self._not_inserted(driver, claim)
         else:
@@ -152,8 +153,8 @@ class SqliteHot:
         if claim.reopen:
             claimed = replace(claimed, epoch=self._reopen(driver, claim, rows, operation))
         elif claim.next_step:
-            goes_on = statements.FIND_TAKEN_UP if claim.took_effect else statements.FIND_SENDING
-            if driver.execute(goes_on, rows["command"]).fetchone() is None:
+            goes_on = statements.TAKE_COMMAND_UP if claim.took_effect else statements.FIND_SENDING
+            if _value(driver.execute(goes_on, rows["command"])) is None:
                 raise UndoneError(Claimed(ClaimOutcome.REFUSED))
             driver.execute(statements.INSERT_OPERATION, operation)
         else:
@@ -192,6 +193,7 @@ class SqliteHot:
             "refund": refund,
             "sending_account": claim.operation.account_id,
             "operation_id": claim.operation.operation_id,
+            "command_id": claim.command.command_id,
             "kind": claim.operation.kind.value,
             "now_us": now_us,
         }
@@ -220,9 +222,8 @@ class SqliteHot:
     def _why_held(self, driver: sqlite3.Connection, claim: Claim) -> ClaimOutcome:
         """REFUSED, or what a restore has to do with it."""
         operation = claim.operation
-        operation_id, order = lost_by(claim)
         whom = {name: getattr(operation, name) for name in ("account_id", "tenant_id", "payment_id")}
-        whom |= {"operation_id": operation_id, "order": order}
+        whom |= zip(("operation_id", "order", "tried_again", "restores_known"), held_by(claim), strict=True)
         found, _ = driver.execute(statements.WHY_HELD, whom).fetchone()
         return ClaimOutcome(found) if found else ClaimOutcome.REFUSED
 

@@ -12,7 +12,18 @@ from store import tables
 from store.postgresql_database import NOW_US
 from store.postgresql_parts import KEYS, SHAPES_MAX, Part
 from store.rows import SUMS
-from store.sends import CAUTION, TAKEN_UP_STATES, held, lost, lost_at, unread
+from store.sends import (
+    CAUTION,
+    STATE_TAKEN_UP,
+    TAKEN_UP_STATES,
+    begun_before_restore,
+    held,
+    lost,
+    lost_at,
+    lost_of,
+    unlooked,
+    unread,
+)
 from store.spelling import Slots, assigned, columns_of, insert_from, replacing, statement
 
 # The first parameters of every claim: $1 lease and $2 send window in microseconds. For an existing payment also $3
@@ -105,16 +116,18 @@ def _claimed_refund(slots: Slots, suffix: str = "") -> str:
 
 @lru_cache(SHAPES_MAX)
 def claim_new_payment(*, refund: bool, careful: bool) -> str:
-    """A create: $1, $2, FIRST_OPERATION, COMMAND, PAYMENT, HISTORY and REFUND where there is one.
+    """A create: $1, $2, restores known where it is careful, FIRST_OPERATION, COMMAND, PAYMENT, HISTORY and any REFUND.
 
     The order reference's index refuses a second holder by raising.
     """
-    slots = Slots.past(*_CLAIM_SLOTS)
+    slots = Slots.past(*_CLAIM_SLOTS, *(("bigint",) if careful else ()))
     operation = slots.row(FIRST_OPERATION.kinds) | _NEW_OPERATION
     command = slots.row(COMMAND.kinds)
     payment = slots.row(PAYMENT.kinds) | _NEW_PAYMENT
     lost_before = lost(command["tenant_id"], operation["operation_id"], payment["unique_order_reference"])
-    may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before}" if careful else f"NOT {CAUTION}"
+    may_send = f"NOT {CAUTION}"
+    if careful:
+        may_send = f"NOT {held(operation['account_id'])} AND NOT {lost_before} AND NOT {unlooked('$3')}"
     stamp = f"tenant_id, payment_id, 1::bigint AS version, 1::bigint AS epoch, {NOW_US} AS now_us"
     new = f"WHERE {may_send} {_NEW_COMMAND} RETURNING {stamp}"
     parts = {
@@ -167,7 +180,8 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
     if careful:
         # It keeps its id wherever it is tried: what a restore has forgotten of it may be at any account.
         order = f"CASE WHEN {operation['kind']} = 'CREATE' THEN p.unique_order_reference END"
-        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], order)}"
+        gone_on = f"{operation['kind']} = 'CREATE' AND {lost_of('p.tenant_id', 'p.payment_id')}"
+        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], order)} AND NOT ({gone_on})"
     parts = {
         "guard": _payment_guard(may_be, operation["account_id"], careful=careful),
         "attempt": f"""
@@ -202,7 +216,7 @@ def claim_again(*, refund: bool, routed: bool, careful: bool) -> str:
 def claim_next_step(*, careful: bool, took_effect: bool) -> str:
     """A further step of a command that is SENDING, at the account of ROUTE: $1 to $8, OPERATION, HISTORY, ROUTE.
 
-    `took_effect`: only where the step is known as lost at that account.
+    `took_effect`: only where the step is known as lost at that account, and its command need not be SENDING yet.
     """
     slots = Slots.past(*_CLAIM_SLOTS, *_GUARD_SLOTS)
     operation = slots.row(OPERATION.kinds)
@@ -210,16 +224,21 @@ def claim_next_step(*, careful: bool, took_effect: bool) -> str:
     if took_effect:
         may_be = lost_at("p.tenant_id", operation["operation_id"], operation["account_id"])
     elif careful:
-        may_be = f"NOT {lost('p.tenant_id', operation['operation_id'], 'p.unique_order_reference')}"
+        begun_before = begun_before_restore("p.tenant_id", "p.payment_id", operation["command_id"])
+        is_lost = lost("p.tenant_id", operation["operation_id"], "p.unique_order_reference")
+        may_be = f"NOT {is_lost} AND NOT {begun_before}"
     # Only what is sent must not follow an answer that the caller has had.
     states = ", ".join(f"'{state}'" for state in (TAKEN_UP_STATES if took_effect else ("SENDING",)))
+    its_command = f"""c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}
+              AND c.payment_id = g.payment_id AND c.state IN ({states})"""
+    command = f"SELECT c.command_id FROM guard g, commands c WHERE {its_command} FOR UPDATE OF c"
+    if took_effect:
+        command = (
+            f"UPDATE commands c SET state = {STATE_TAKEN_UP} FROM guard g WHERE {its_command} RETURNING c.command_id"
+        )
     parts = {
         "guard": _payment_guard(may_be, operation["account_id"], careful=careful or took_effect),
-        "command": f"""
-            SELECT c.command_id FROM guard g, commands c
-            WHERE c.tenant_id = g.tenant_id AND c.command_id = {operation["command_id"]}
-              AND c.payment_id = g.payment_id AND c.state IN ({states})
-            FOR UPDATE OF c""",
+        "command": command,
         "stamp": (
             "SELECT g.tenant_id, g.payment_id, g.version + 1 AS version, 1::bigint AS epoch, "
             f"{NOW_US} AS now_us FROM guard g, command"

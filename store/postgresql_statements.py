@@ -157,8 +157,9 @@ def _settled_writes(name: str, read: dict[str, str], source: str) -> dict[str, s
 
 FIND_COMMAND = "SELECT * FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = $1 AND rpc = $2 AND idempotency_key = $3"
-WHY_HELD = why_held("$1", "$2", "$3", "$4", "$5")
-"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL. One row: the ClaimOutcome or NULL, CAUTION."""
+WHY_HELD = why_held("$1", "$2", "$3", "$4", "$5", "$6", "$7")
+"""$1 account, $2 tenant, $3 payment, $4 operation, $5 order or NULL, $6 the payment of a create that is tried again or
+NULL, $7 restores known or NULL. One row: the ClaimOutcome or NULL, CAUTION."""
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = $1 AND unique_order_reference = $2"
 
 

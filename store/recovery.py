@@ -11,7 +11,7 @@ from gateway.domain.storage import AuditRecord, Unresolved
 from store.hot import microseconds
 from store.records import audit_row
 from store.rows import operation_from
-from store.sends import held, lost_to
+from store.sends import before_restore, held, lost_to
 from store.tables import (
     EXPIRABLE_COMMAND,
     FAILING_OVER,
@@ -31,7 +31,10 @@ from store.values import clean
 AGE_S_MAX = 100 * 366 * 86_400
 
 Now = ColumnElement[int]
-_MAY_RESEND = f"NOT {held('operations.account_id')} AND NOT {lost_to('operations')}"
+_MAY_RESEND = (
+    f"NOT {held('operations.account_id')} AND NOT {lost_to('operations')} "
+    f"AND NOT {before_restore('operations.claimed_time_us')}"
+)
 _LIVE = sorted(state.value for state in LIVE_COMMAND_STATES)
 
 
@@ -42,7 +45,8 @@ def start_resend(
 
     The lease is asked for although the epoch stands: a holder that slept through it judged the operation's age long
     ago, and nobody else need have taken it since. By now the provider may have forgotten the key. And nothing is sent
-    at an account that waits for its reconciliation after a restore, nor what a restore has lost elsewhere.
+    at an account that waits for its reconciliation after a restore, nor what a restore has lost elsewhere, nor what was
+    claimed before one.
     """
     lease_until = now + microseconds(lease_s)
     statement = (

@@ -14,6 +14,7 @@ from store.oversight_tables import (
     restore_reads,
     restores,
 )
+from store.sends import SKEW_US
 from store.tables import observation_log
 
 Now = ColumnElement[int]
@@ -25,6 +26,12 @@ current = select(func.coalesce(func.max(restores.c.generation), 0)).scalar_subqu
 def generation(connection: Connection) -> int:
     """The database's generation; 0 where it was never restored."""
     return connection.scalar(select(current)) or 0
+
+
+def declared_since(connection: Connection, time_us: int) -> bool:
+    """Whether a restore was, or may have been, declared after that time: `before_restore`, as a look."""
+    newest_us = connection.scalar(select(func.max(restores.c.raised_time_us)))
+    return newest_us is not None and time_us < newest_us + SKEW_US
 
 
 def raise_generation(

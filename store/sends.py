@@ -16,8 +16,15 @@ CAUTION = "EXISTS (SELECT 1 FROM cautions)"
 TAKEN_UP_STATES = ("NOT_SENT", "SENDING", "UNKNOWN")
 """Of a command whose step is taken up as sent: a restore may have taken it back to any of them, or a look since."""
 
+STATE_TAKEN_UP = "CASE state WHEN 'NOT_SENT' THEN 'SENDING' ELSE state END"
+"""What such a command is then: one of which nothing was sent is under way, one that was told as UNKNOWN stays so."""
+
 SKEW_US = 600_000_000
-"""A payment that seems made this long after a restore was declared, or earlier, may be from before it."""
+"""What seems made or claimed this long after a restore was declared, or earlier, may be from before it.
+
+Both times are the database's own. But what a backup has was timed by the machine that it was taken of, and the
+declaration by the one that it was put back on, whose clock may be behind.
+"""
 
 
 def held(account: str) -> str:
@@ -52,9 +59,14 @@ def lost_to(operation: str) -> str:
         f"AND p.payment_id = {operation}.payment_id)"
     )
     return (
-        f"({lost(f'{operation}.tenant_id', f'{operation}.operation_id', order)} OR ({create} AND EXISTS (SELECT 1 "
-        f"FROM lost_operations l WHERE l.tenant_id = {operation}.tenant_id AND l.payment_id = {operation}.payment_id)))"
+        f"({lost(f'{operation}.tenant_id', f'{operation}.operation_id', order)} OR ({create} AND "
+        f"{lost_of(f'{operation}.tenant_id', f'{operation}.payment_id')}))"
     )
+
+
+def lost_of(tenant: str, payment: str) -> str:
+    """Something of the payment is lost: of a create that is to be sent again, a later step that went elsewhere."""
+    return f"EXISTS (SELECT 1 FROM lost_operations l WHERE l.tenant_id = {tenant} AND l.payment_id = {payment})"
 
 
 def lost_at(tenant: str, operation: str, account: str) -> str:
@@ -74,11 +86,42 @@ def unread(payment: str) -> str:
     )
 
 
-def why_held(account: str, tenant: str, payment: str, operation: str, order: str) -> str:
-    """A statement of one row: the name of the `ClaimOutcome` that holds a claim back or NULL, and whether CAUTION."""
+def unlooked(known: str) -> str:
+    """A restore was declared that nobody asked about for a new payment: up to generation `known` somebody has.
+
+    Later steps of a create whose row is lost are known by ids that are functions of its key, which only its caller has.
+    NULL: nobody need have asked.
+    """
+    return f"EXISTS (SELECT 1 FROM restores h WHERE h.generation > {known})"
+
+
+def before_restore(time_us: str) -> str:
+    """What was claimed at `time_us` was, or may have been, claimed before a restore was declared.
+
+    Its caller may have been told how it ended in the time that was lost, and have acted on that: paid with another key,
+    or asked for the refund again. So nothing sends it again of its own accord.
+    """
+    return f"EXISTS (SELECT 1 FROM restores h WHERE {time_us} < h.raised_time_us + {SKEW_US})"
+
+
+def begun_before_restore(tenant: str, payment: str, command: str) -> str:
+    """The same of a command, by the first claim of it."""
+    return (
+        f"EXISTS (SELECT 1 FROM operations b WHERE b.tenant_id = {tenant} AND b.payment_id = {payment} "
+        f"AND b.command_id = {command} AND {before_restore('b.claimed_time_us')})"
+    )
+
+
+def why_held(
+    account: str, tenant: str, payment: str, operation: str, order: str, tried_again: str, restores_known: str
+) -> str:
+    """A statement of one row: the name of the `ClaimOutcome` that holds a claim back or NULL, and whether CAUTION.
+
+    `tried_again` is the payment of a create that was not sent, else NULL; `restores_known` of a new payment, else NULL.
+    """
     return (
         f"SELECT CASE WHEN {held(account)} THEN 'RESTORE_PENDING' "
-        f"WHEN {lost(tenant, operation, order)} THEN 'LOST_IN_RESTORE' "
-        f"WHEN EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} AND p.payment_id = {payment} "
-        f"AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END, {CAUTION}"
+        f"WHEN {lost(tenant, operation, order)} OR {lost_of(tenant, tried_again)} THEN 'LOST_IN_RESTORE' "
+        f"WHEN {unlooked(restores_known)} OR EXISTS (SELECT 1 FROM payments p WHERE p.tenant_id = {tenant} "
+        f"AND p.payment_id = {payment} AND {unread('p')}) THEN 'UNREAD_SINCE_RESTORE' END, {CAUTION}"
     )

@@ -13,7 +13,18 @@ from gateway.domain.storage import COMMANDS_PER_PAYMENT_MAX
 from store import operating_tables, tables
 from store.hot import SETTLED_OPERATION_COLUMNS
 from store.rows import DERIVED_COLUMNS
-from store.sends import TAKEN_UP_STATES, held, lost, lost_at, unread, why_held
+from store.sends import (
+    STATE_TAKEN_UP,
+    TAKEN_UP_STATES,
+    begun_before_restore,
+    held,
+    lost,
+    lost_at,
+    lost_of,
+    unlooked,
+    unread,
+    why_held,
+)
 from store.spelling import columns_of, named_assignments, named_insert, named_insert_where, replacing
 from store.tables import LIVE_OPERATION, ORDER_GIVEN_UP_STATES, among
 
@@ -37,7 +48,8 @@ _ORDER_OF_CREATE = "CASE WHEN :kind = 'CREATE' THEN payments.unique_order_refere
 
 INSERT_PAYMENT = named_insert_where(
     tables.payments,
-    f"NOT {held(':account_id')} AND NOT {lost(':tenant_id', ':operation_id', ':unique_order_reference')}",
+    f"NOT {held(':account_id')} AND NOT {lost(':tenant_id', ':operation_id', ':unique_order_reference')} "
+    f"AND NOT {unlooked(':restores_known')}",
     "ON CONFLICT DO NOTHING",
 )
 """No row: the payment's order, or its id, is taken; or a restore from backup forbids it."""
@@ -57,22 +69,25 @@ TOUCH_PAYMENT_AGAIN = (
     f"{_TOUCH_PAYMENT} provider = coalesce(:provider, provider), account_id = coalesce(:account_id, account_id), "
     f"route = coalesce(:route, route) {_GUARD} {_MAY_SEND} AND NOT "
     # It keeps its id wherever it is tried: what a restore has forgotten of it may be at any account.
-    f"{lost(':tenant_id', ':operation_id', _ORDER_OF_CREATE)} RETURNING version"
+    f"{lost(':tenant_id', ':operation_id', _ORDER_OF_CREATE)} "
+    f"AND NOT (:kind = 'CREATE' AND {lost_of(':tenant_id', ':payment_id')}) RETURNING version"
 )
 TOUCH_PAYMENT_MOVED = (
     # The object that the payment had is another account's now.
     f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND NOT "
-    f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} RETURNING version"
+    f"{lost(':tenant_id', ':operation_id', 'payments.unique_order_reference')} "
+    f"AND NOT {begun_before_restore(':tenant_id', ':payment_id', ':command_id')} RETURNING version"
 )
 TOUCH_PAYMENT_TAKEN_UP = (
     f"{_TOUCH_PAYMENT} provider = :provider, account_id = :account_id, route = :route, provider_payment_id = NULL, "
     f"failover_due_us = NULL {_GUARD} {_MAY_SEND} AND "
     f"{lost_at(':tenant_id', ':operation_id', ':account_id')} RETURNING version"
 )
-FIND_TAKEN_UP = f"""
-SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
-  AND state IN ({", ".join(f"'{state}'" for state in TAKEN_UP_STATES)})
+TAKE_COMMAND_UP = f"""
+UPDATE commands SET state = {STATE_TAKEN_UP}
+WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
+  AND state IN ({", ".join(f"'{state}'" for state in TAKEN_UP_STATES)}) RETURNING 1
 """
 FIND_SENDING = """
 SELECT 1 FROM commands WHERE tenant_id = :tenant_id AND command_id = :command_id AND payment_id = :payment_id
@@ -123,7 +138,9 @@ INSERT_APPROVAL = named_insert(operating_tables.approvals)
 INSERT_CALLBACK = named_insert(tables.callbacks, "ON CONFLICT (provider, account_id, event_id) DO NOTHING")
 
 FIND_KEY = "SELECT state FROM commands WHERE tenant_id = ? AND rpc = ? AND idempotency_key = ?"
-WHY_HELD = why_held(":account_id", ":tenant_id", ":payment_id", ":operation_id", ":order")
+WHY_HELD = why_held(
+    *(":account_id", ":tenant_id", ":payment_id", ":operation_id", ":order", ":tried_again", ":restores_known")
+)
 FIND_ORDER = "SELECT payment_id FROM payments WHERE tenant_id = ? AND unique_order_reference = ?"
 FIND_COMMAND = (
     f"SELECT {', '.join(columns_of(tables.commands))} FROM commands "

@@ -44,7 +44,7 @@ from gateway.app.requests import (
     check_id,
     request_hash,
 )
-from gateway.app.restored import RESTORED, refusal_after_restore, refusal_told
+from gateway.app.restored import RESTORED, as_known, refusal_told
 from gateway.app.routing import Itinerary, Router, no_account
 from gateway.app.settings import EngineSettings
 from gateway.app.telemetry import Telemetry
@@ -258,12 +258,15 @@ class Commands:
         key = (wish.caller.tenant_id, wish.rpc, wish.idempotency_key)
         patience = Patience(deadline_s, self._settings)
         reopen: Reopen | None = None
+        is_unlooked = False
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
                 check_not_lost(planned)
-                if itinerary is not None and (reopen is not None or itinerary.chosen_by_rules):
-                    await self._check_all_restored(planned)
+                # The first call of a create whose account rules did not choose asks only where its claim says so.
+                if itinerary is not None and (is_unlooked or reopen is not None or itinerary.chosen_by_rules):
+                    waits = reopen is not None or itinerary.may_be_elsewhere
+                    planned = await as_known(self._store, self._accounts, wish, planned, waits=waits)
                 check_room(planned)
                 self._check_deadline(patience.left_s())
                 self._modes.check(planned.account, new_payment=wish.kind is CommandKind.CREATE)
@@ -299,6 +302,7 @@ class Commands:
                     if outcome is ClaimOutcome.REFUSED:
                         continue
                     if outcome in RESTORED:
+                        is_unlooked = planned.is_of_new_payment
                         await self._after_restore(wish, planned, outcome)
                         continue
                     # An order may be held by this very key, which another call has just claimed.
@@ -315,25 +319,16 @@ class Commands:
             retry_after_s=1.0,
         )
 
-    async def _check_all_restored(self, planned: Plan) -> None:
-        """Raise while a restore waits for any account's reconciliation.
-
-        The claim asks for its own account. But what this database lost may have gone to another one, which the rules do
-        not choose now; once that account is cleared, the claim knows the operation as lost. A clearance is never taken
-        back and a new restore waits for every account, so that a look before the claim is enough.
-        """
-        # One look, where there never was a restore: a payment is asked of an account at a time only after one.
-        accounts = self._accounts.all() if await self._store.generation() else ()
-        for account in accounts:
-            if await self._store.restore_pending(account.account_id):
-                raise refusal_after_restore(planned, ClaimOutcome.RESTORE_PENDING)
-
     async def _after_restore(self, wish: Wish, planned: Plan, outcome: ClaimOutcome) -> None:
-        """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal."""
+        """Bring a payment from before a restore up to date, so that it is planned again; or raise the refusal.
+
+        A new payment is planned again as well, and what was lost of it is looked for then.
+        """
         try:
             if outcome is not ClaimOutcome.UNREAD_SINCE_RESTORE:
                 raise await refusal_told(self._store, planned, outcome)
-            await self._reading.catch_up(wish.caller, planned.command.payment_id)
+            if not planned.is_of_new_payment:
+                await self._reading.catch_up(wish.caller, planned.command.payment_id)
         except ObolError as refusal:
             self._telemetry.refusal(wish.rpc, refusal.reason)
             raise

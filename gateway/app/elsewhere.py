@@ -14,11 +14,12 @@ PENDING = "a restore of the database waits for its reconciliation"
 LOST = "it went on elsewhere in the time that a restore lost: see `obol lost`"
 
 
-async def gone_elsewhere(store: Store, payment: Payment, account_ids: Iterable[str] = ()) -> str:
+async def gone_elsewhere(store: Store, payment: Payment, account_ids: Iterable[str]) -> str:
     """Why the payment may hold money that this database does not know of; empty where nothing leaves it open.
 
-    `account_ids` are where it may have gone beside the candidates of its route. What two operators hold for undone
-    leaves nothing open. Two looks where there was no restore, and after one a further look for each account.
+    `account_ids` are where it may have gone beside the candidates of its route: to every account that there is, as the
+    rules may have been others in the time that was lost. What two operators hold for undone leaves nothing open. Two
+    looks where there was no restore, and after one a further look for each account.
     """
     if await store.generation():
         candidates = payment.route.candidates if payment.route is not None else ()

@@ -38,7 +38,8 @@ class Plan:
     `payment` is a new one (create); else `base` is the payment's aggregate as it was read, and `expected_version` the
     version that the claim depends on (None: only on its amount). `reopen` for a command that was NOT_SENT, `next_step`
     for a further operation of a command under way: with `payment` as well, it moves to that one's account; with
-    `took_effect` the provider has carried it out already, and a restore has lost it.
+    `took_effect` the provider has carried it out already, and a restore has lost it. `restores_known`: up to which
+    restore it was asked what is lost of a new payment.
     """
 
     command: Command
@@ -51,6 +52,7 @@ class Plan:
     reopen: bool = False
     next_step: bool = False
     took_effect: bool = False
+    restores_known: int = 0
 
     @property
     def is_of_new_payment(self) -> bool:
@@ -165,6 +167,7 @@ class Engine:
             reopen=plan.reopen,
             next_step=plan.next_step,
             took_effect=plan.took_effect,
+            restores_known=plan.restores_known if plan.is_of_new_payment else None,
         )
         try:
             return await self._store.claim(claim)
@@ -285,6 +288,9 @@ def _opening(plan: Plan) -> tuple[Transition, ...]:
     edges = [Transition(Entity.OPERATION, plan.operation.operation_id, before, CommandState.SENDING)]
     if not plan.next_step:
         edges.insert(0, Transition(Entity.COMMAND, plan.command.command_id, before, CommandState.SENDING))
+    elif plan.took_effect and plan.command.state is CommandState.NOT_SENT:
+        # A restore took it back to where nothing was sent; something was, by the step that is taken up.
+        edges.insert(0, Transition(Entity.COMMAND, plan.command.command_id, plan.command.state, CommandState.SENDING))
     if plan.is_of_new_payment and plan.payment is not None:
         edges.insert(0, Transition(Entity.PAYMENT, plan.payment.payment_id, "", plan.payment.state))
     if plan.refund is not None:

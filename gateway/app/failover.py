@@ -18,7 +18,7 @@ import structlog
 
 from gateway.app.clock import Clock, new_id
 from gateway.app.engine import Engine, FailsOver, NothingSent, Plan
-from gateway.app.identity import Identity, Wish, operation_id_of
+from gateway.app.identity import LOST_STEPS_MAX, Identity, Wish, operation_id_of
 from gateway.app.learning import Learning
 from gateway.app.leaving import cancelled_at, failing_over, failover_key, last_operation, open_at
 from gateway.app.modes import Modes
@@ -46,7 +46,7 @@ from gateway.domain.errors import (
 from gateway.domain.observations import Source
 from gateway.domain.payments import Payment
 from gateway.domain.providers import Account, Accounts, AdmissionRefused
-from gateway.domain.routes import AttemptOutcome, Route
+from gateway.domain.routes import AttemptOutcome, FailoverOn, Route
 from gateway.domain.states import CommandState
 from gateway.domain.storage import Aggregate, AuditRecord, Claimed, ClaimOutcome, Store
 
@@ -57,11 +57,10 @@ FAILOVER_S_MAX = 600.0
 """A failover that has not come to its next account by then ends with the decline: the payer is long gone."""
 
 STEPS_MAX = 32
-LOST_STEPS_MAX = 16
-"""How far a create is looked for that a restore lost: further than rules let any go on."""
 
 PAUSE_S = 0.25
 TIMED_OUT = "the failover took too long"
+BEFORE_RESTORE = "claimed before a restore of the database: nothing goes on of its own accord"
 
 _log = structlog.get_logger(__name__)
 
@@ -156,6 +155,9 @@ class Failover:
         if command.state is not CommandState.SENDING or not is_soft(declined.decline):
             # Only a restore's doubt has held it: nothing had gone on, and nothing may go on now.
             return await self._end(aggregate, declined, "nothing of it was lost")
+        if await self._store.declared_since(_first_claim_us(command, aggregate)):
+            # Its caller may have been told of the decline in the time that was lost, and have paid otherwise since.
+            return await self._end(aggregate, declined, BEFORE_RESTORE)
         if self._is_too_late(payment.route):
             return await self._end(aggregate, declined, TIMED_OUT)
         if cancelled_at(payment.facts, declined.account_id):
@@ -225,7 +227,11 @@ class Failover:
 
     async def _waits_for_restore(self, payment: Payment) -> bool:
         """Whether a restore leaves open at some account whether the payment had gone on there."""
-        for account_id in payment.route.candidates if payment.route is not None else ():
+        if not await self._store.generation():
+            return False
+        candidates = payment.route.candidates if payment.route is not None else ()
+        # Also where its rules do not lead now: in the time that was lost they may have been others.
+        for account_id in sorted({*candidates, *(each.account_id for each in self._accounts.all())}):
             if await self._store.restore_pending(account_id):
                 _log.warning(
                     "failover waits for a reconciliation", payment_id=payment.payment_id, account_id=account_id
@@ -379,5 +385,12 @@ def _moved_on(route: Route, account_id: str, now_us: int) -> Route:
     return replace(route.ended_at(account_id, AttemptOutcome.CHOSEN, "", now_us), failing_over=False)
 
 
+def _first_claim_us(command: Command, aggregate: Aggregate) -> int:
+    return min(each.claimed_time_us for each in aggregate.operations if each.command_id == command.command_id)
+
+
 def _next(route: Route, passed: set[str]) -> str | None:
+    # Also where only a restore's doubt has held the payment, and its rule would never have let it go.
+    if route.next_account(FailoverOn.SOFT_DECLINE, ()) is None:
+        return None
     return next((each for each in route.candidates if each not in passed and each not in route.left), None)

@@ -36,6 +36,10 @@ class Wish:
     now_us: int
 
 
+LOST_STEPS_MAX = 16
+"""How far a create is looked for that a restore lost: further than rules let any go on."""
+
+
 def identity_of(wish: Wish, payment_id: str = "") -> Identity:
     """The ids of the command under this key; a new payment's too where none is given.
 

@@ -21,7 +21,7 @@ from gateway.domain.commands import Caller, Operation
 from gateway.domain.errors import Busy, Reason, Unavailable
 from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.payments import NextAction
-from gateway.domain.providers import Snapshot
+from gateway.domain.providers import Accounts, Snapshot
 from gateway.domain.states import CommandState
 from gateway.domain.storage import (
     Aggregate,
@@ -59,9 +59,16 @@ class Learning:
     """Applies lessons to payments through the store."""
 
     def __init__(
-        self, store: Store, codec: ReplyCodec, telemetry: Telemetry, settings: EngineSettings, clock: Clock
+        self,
+        store: Store,
+        accounts: Accounts,
+        codec: ReplyCodec,
+        telemetry: Telemetry,
+        settings: EngineSettings,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._accounts = accounts
         self._codec = codec
         self._telemetry = telemetry
         self._settings = settings
@@ -148,7 +155,8 @@ class Learning:
         after = {each.command_id: each.state for each in settlement.commands} if settlement is not None else {}
         if not would_fail(payment, aggregate.commands, after):
             return lesson
-        return replace(lesson, doubted=bool(await gone_elsewhere(self._store, payment)))
+        anywhere = (each.account_id for each in self._accounts.all())
+        return replace(lesson, doubted=bool(await gone_elsewhere(self._store, payment, anywhere)))
 
     async def _settle(self, aggregate: Aggregate, settlement: Settlement) -> Aggregate | None:
         if await self._store.settle(settlement) is not SettleOutcome.APPLIED:

@@ -19,6 +19,8 @@ from gateway.domain.states import CommandState
 SYSTEM_KEY_PREFIX = "system:"
 """What the keys of commands in the gateway's own name begin with."""
 
+ALONE = "no rule chose the account; a restore leaves open whether one did in the time that was lost"
+
 _FAILOVER_KEY_PREFIX = f"{SYSTEM_KEY_PREFIX}failover:"
 _DOUBTFUL = (CommandState.SENDING, CommandState.UNKNOWN, CommandState.NOT_SENT)
 _MONEY = frozenset({MovementStatus.PENDING, MovementStatus.SUCCEEDED})
@@ -101,17 +103,19 @@ def route_after(
     `doubted`: a restore leaves open whether the payment has gone on from here, so that its decline here ends nothing.
     """
     route = payment.route
-    if route is None:
+    if route is None and not doubted:
         return None
     command = next((each for each in commands if each.kind is CommandKind.CREATE), None)
     if command is None:
         return route
     last = last_operation(command.command_id, operations)
-    if route.failing_over:
+    if route is not None and route.failing_over:
         under_way = command.state in _DOUBTFUL and last.state is CommandState.FAILED
         return route if under_way and not ends else _stays(route)
     if not _may_leave(payment, command, last, facts, doubted=doubted):
         return route
+    # Without rules there is no way on from here. But there may have been rules in the time that was lost.
+    route = route or Route("", (ALONE,), (last.account_id,))
     return route.declined_by(last.account_id, _words(last), now_us)
 
 
@@ -127,22 +131,23 @@ def open_at(facts: Facts, account_id: str) -> bool:
 
 
 def would_fail(payment: Payment, commands: Iterable[Command], after: Mapping[str, CommandState]) -> bool:
-    """Whether the create of a payment that rules routed fails by what commands come to: a lost step may hide behind it.
+    """Whether the payment's create fails by what commands come to: a lost step may hide behind it.
 
     A restore takes its command back to SENDING, or to NOT_SENT, and a look at a provider that does not answer makes it
-    UNKNOWN. What its route says now does not tell where it went: a create that is tried again takes a new one.
+    UNKNOWN. What its route says now, if it has one, does not tell where it went: a create that is tried again takes a
+    new one.
     """
     create = next((each for each in commands if each.kind is CommandKind.CREATE), None)
-    if create is None or payment.route is None or failing_over(payment) or create.state not in _DOUBTFUL:
+    if create is None or failing_over(payment) or create.state not in _DOUBTFUL:
         return False
     return after.get(create.command_id) is CommandState.FAILED
 
 
 def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts, *, doubted: bool) -> bool:
     route = payment.route
-    if route is None or last.state is not CommandState.FAILED or _money_at(facts, last.account_id):
+    if last.state is not CommandState.FAILED or _money_at(facts, last.account_id):
         return False
-    if last.account_id != payment.account_id or last.account_id in route.left:
+    if last.account_id != payment.account_id or last.account_id in accounts_left(route):
         return False
     if doubted:
         # What went on in the time that a restore lost has gone on, whatever the decline looks like now and whatever its
@@ -150,7 +155,8 @@ def _may_leave(payment: Payment, command: Command, last: Operation, facts: Facts
         return command.state in _DOUBTFUL
     return (
         # Not after an answer that the caller has had: it may have acted on that.
-        command.state is CommandState.SENDING
+        route is not None
+        and command.state is CommandState.SENDING
         and is_soft(last.decline)
         # Without an object there is nothing whose cancellation could be confirmed.
         and (open_at(facts, last.account_id) or cancelled_at(facts, last.account_id))

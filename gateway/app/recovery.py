@@ -3,8 +3,9 @@
 Every process runs it. It takes due operations by lease, asks the provider for its object, and
 
     found, and it shows the operation      settle by the facts
-    no trace of it                         resend the same request while it is young: its key makes it one effect
-    no trace, and too old to resend        conclude NEVER_EXECUTED, but only by a read that cannot miss, begun after the
+    no trace of it                         resend the same request while it is young: its key makes it one effect; not
+                                           what was claimed before a restore of the database
+    no trace, and not to be resent         conclude NEVER_EXECUTED, but only by a read that cannot miss, begun after the
                                            last send could still have been in flight; else a person is told, once
     anything else                          look again later; UNKNOWN never ends by a timer
 """
@@ -42,6 +43,7 @@ Complete = Callable[[str, str], Awaitable[None]]
 FAILURE_LENGTH_MAX = 500
 TOLD_PATIENCE = 5
 OUT_OF_MEANS = "too old to resend, and a look cannot prove its absence: ask the provider how it ended"
+BEFORE_RESTORE = "claimed before a restore, and a look cannot prove its absence: ask the provider how it ended"
 
 _log = structlog.get_logger(__name__)
 
@@ -227,11 +229,13 @@ class Recovery:
         if open_since_restore:
             # What was sent before the restore, and when, is not in this database.
             return await self._held_open(case, open_since_restore)
-        if self._may_resend(case):
+        # Of old its caller may know how it ended, and have asked again under another key.
+        is_of_old = await self._store.declared_since(operation.claimed_time_us)
+        if self._may_resend(case) and not is_of_old:
             # Whether or not the look can miss: while the provider keeps the key, a second send is no second effect.
             return await self._resend(case)
         if not consistent:
-            return await self._out_of_means(case)
+            return await self._out_of_means(case, BEFORE_RESTORE if is_of_old else OUT_OF_MEANS)
         able = case.account.adapter.capabilities
         flight_us = int((able.flight_s_max + self._settings.provider_timeout_s) * 1_000_000)
         if case.begun_us > (operation.last_send_us or operation.claimed_time_us) + flight_us:
@@ -259,13 +263,13 @@ class Recovery:
             )
         return await self._wait(operation, failure)
 
-    async def _out_of_means(self, case: _Case) -> Recovered:
-        """Too old to resend, and no look can prove absence: it stays UNKNOWN, and a person is told, once."""
+    async def _out_of_means(self, case: _Case, why: str) -> Recovered:
+        """It may not be resent, and no look can prove absence: it stays UNKNOWN, and a person is told, once."""
         operation = case.operation
-        if operation.failure == OUT_OF_MEANS and operation.state is not CommandState.SENDING:
-            return await self._wait(operation, OUT_OF_MEANS)
+        if operation.failure == why and operation.state is not CommandState.SENDING:
+            return await self._wait(operation, why)
         _log.error("operation needs a person", operation_id=operation.operation_id, kind=operation.kind)
-        verdict = Verdict(operation.state, operation.sent, failure=OUT_OF_MEANS)
+        verdict = Verdict(operation.state, operation.sent, failure=why)
         return await self._settle(case, self._unresolved(operation, verdict), Recovered.OUT_OF_MEANS)
 
     def _may_resend(self, case: _Case) -> bool:
@@ -346,7 +350,7 @@ class Recovery:
 
 def _told(operation: Operation) -> bool:
     """Whether what was seen last is for a person, who was told."""
-    return operation.failure in (OUT_OF_MEANS, LOST) or operation.failure.startswith(MISMATCH)
+    return operation.failure in (OUT_OF_MEANS, BEFORE_RESTORE, LOST) or operation.failure.startswith(MISMATCH)
 
 
 def _with_held(case: _Case) -> Aggregate | None:

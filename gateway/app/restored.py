@@ -1,14 +1,39 @@
 """What a caller is told by a database that was restored from a backup. ADR 0009 has the reasons."""
 
+from dataclasses import replace
+
 from gateway.app.engine import Plan
+from gateway.app.identity import LOST_STEPS_MAX, Wish, operation_id_of
 from gateway.domain.errors import ObolError, Precondition, Reason, Sent, Unavailable
 from gateway.domain.lost import LostOutcome, LostPayment, LostStore
-from gateway.domain.storage import ClaimOutcome
+from gateway.domain.providers import Accounts
+from gateway.domain.storage import ClaimOutcome, Store
 
 RESTORED = frozenset({ClaimOutcome.RESTORE_PENDING, ClaimOutcome.LOST_IN_RESTORE, ClaimOutcome.UNREAD_SINCE_RESTORE})
 """What a claim comes to only after a restore."""
 
 PENDING_RETRY_S = 30.0
+
+
+async def as_known(store: Store, accounts: Accounts, wish: Wish, planned: Plan, *, waits: bool) -> Plan:
+    """The plan of a create, to be claimed as long as no further restore is declared.
+
+    Raises RESTORE_PENDING while a restore waits for any account's reconciliation, where it `waits` for them: the claim
+    asks for its own, but what this database lost may have gone to another one, which the rules do not choose now. And
+    LOST_IN_RESTORE where a step of it was found at whichever account: it is the caller's key that names them all.
+    """
+    generation = await store.generation()
+    if not generation:
+        return planned
+    for account in accounts.all() if waits else ():
+        if await store.restore_pending(account.account_id):
+            raise refusal_after_restore(planned, ClaimOutcome.RESTORE_PENDING)
+    # After that: what a reconciliation finds is noted before its account is cleared, and no clearance is taken back.
+    steps = [operation_id_of(wish, step) for step in range(1, LOST_STEPS_MAX + 1)]
+    for operation_id in await store.lost_steps(wish.caller.tenant_id, steps):
+        step = replace(planned, operation=replace(planned.operation, operation_id=operation_id))
+        raise await refusal_told(store, step, ClaimOutcome.LOST_IN_RESTORE)
+    return replace(planned, restores_known=generation)
 
 
 def refusal_after_restore(planned: Plan, outcome: ClaimOutcome, lost: LostPayment | None = None) -> ObolError:
@@ -45,6 +70,8 @@ async def refusal_told(store: LostStore, planned: Plan, outcome: ClaimOutcome) -
     order = terms.order_reference if terms is not None and terms.order_reference_unique else ""
     operation = planned.operation
     lost = await store.lost_by(operation.tenant_id, operation.operation_id, order)
+    if lost is None and planned.reopen:
+        lost = await store.get_lost(operation.tenant_id, operation.payment_id)
     return refusal_after_restore(planned, outcome, lost)
 
 
@@ -72,7 +99,8 @@ def _told(planned: Plan, lost: LostPayment | None) -> tuple[str, dict[str, str]]
         found = f"this command {carried_out}: the books of account {account_id} show operation {operation_id}."
         return f"{found} Take no new key: an operator finds it with `obol lost`.", {}
     where = ", ".join(f"{reference} at account {account}" for account, reference in lost.objects)
-    subject = "this command" if operation_id in lost.operation_ids else f"order {lost.order_reference}"
+    is_own = operation_id in lost.operation_ids or planned.operation.payment_id == lost.payment_id
+    subject = "this command" if is_own else f"order {lost.order_reference}"
     found = f"{subject} {carried_out}, as payment {lost.payment_id} ({where})."
     known = {"lost_payment_id": lost.payment_id, "provider_payment_id": lost.objects[0][1]}
     if lost.settlement is None:

@@ -120,6 +120,11 @@ class Itinerary:
         """Whether rules had a say: then the same wish may have gone to another account before."""
         return self._route is not None
 
+    @property
+    def may_be_elsewhere(self) -> bool:
+        """Whether other rules may have sent the same wish elsewhere: not where its caller named the account."""
+        return self.chosen_by_rules or not (self._request.provider or self._request.account_id)
+
     def has_more(self) -> bool:
         """Whether another account would be asked if this one refuses."""
         route = self._route

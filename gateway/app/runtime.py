@@ -67,7 +67,7 @@ class Runtime:
         events: EventSettings | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        learning = Learning(store, codec, telemetry, settings, clock)
+        learning = Learning(store, accounts, codec, telemetry, settings, clock)
         reading = Reading(store, accounts, learning, telemetry, settings)
         self.engine = Engine(store, learning, codec, telemetry, settings)
         replays = Replays(store, self.engine, telemetry, settings)

@@ -331,6 +331,14 @@ class Oversight(Protocol):
         """The database's generation; 0 where it was never restored."""
         ...
 
+    async def declared_since(self, time_us: int) -> bool:
+        """Whether a restore was declared after that time, or may have been: two machines' clocks are not the same.
+
+        What was claimed before a restore is never sent again, nor on to another account, but where a caller asks for
+        it. `start_resend` and the claim of a next step ask the same in their own statements.
+        """
+        ...
+
     async def restore_pending(self, account_id: str) -> bool:
         """Whether nothing may be sent at the account, nor concluded from absence."""
         ...

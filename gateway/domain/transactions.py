@@ -52,7 +52,8 @@ class ClaimOutcome(StrEnum):
     """What became of a claim. Everything but CLAIMED has changed nothing.
 
     The last three are of a database that was restored: its account waits for a reconciliation, the operation took
-    effect in the part that was lost, or the provider has not been asked for the payment since.
+    effect in the part that was lost, or the provider has not been asked for the payment since (of a new payment: nobody
+    has asked what was lost of it).
     """
 
     CLAIMED = "CLAIMED"
@@ -81,7 +82,10 @@ class Claim:
     - `next_step`: the command is SENDING, and the operation is a further one of it, at the account of `payment`, to
       which the payment moves; its object at the former account is no longer the payment's. With `took_effect` the
       provider has carried it out already, as a lost operation of this account shows: without one the claim is refused,
-      and nothing is sent after it.
+      and nothing is sent after it. The command may be UNKNOWN then, or NOT_SENT, which it is no more: it is SENDING.
+
+    `restores_known`, of a new payment: up to which generation somebody has asked whether a step of this very create is
+    lost. It is held back (UNREAD_SINCE_RESTORE) where a later restore was declared; None: nobody need have asked.
     """
 
     command: Command
@@ -95,6 +99,7 @@ class Claim:
     reopen: bool = False
     next_step: bool = False
     took_effect: bool = False
+    restores_known: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from gateway.app.recovery import OUT_OF_MEANS
+from gateway.app.recovery import BEFORE_RESTORE, OUT_OF_MEANS
 from gateway.app.requests import CreatePayment, RefundPayment
 from gateway.app.verdicts import NEVER_EXECUTED
 from gateway.domain.commands import Operation, PreparedRequest
@@ -287,6 +287,26 @@ async def test_without_a_look_that_cannot_miss_an_old_operation_rests_with_a_per
         seen.append((operation.state, operation.failure, found.payment.version))
         await make_due(scene.url)
     assert seen == [(CommandState.UNKNOWN, OUT_OF_MEANS, 2)] * 3
+
+
+async def test_without_a_look_that_cannot_miss_what_is_older_than_a_restore_rests_with_a_person(scene: Scene) -> None:
+    """Young as it is, its caller may have acted on an answer that was lost: it is not sent again. Said once."""
+    accounts = blinded(scene.accounts, Blind)
+    await die_creating(scene, accounts, "claim.after")
+    await scene.store.raise_generation(backup_time_us=1, stopped_time_us=1, actor="operator", reason="test")
+    for each in scene.accounts.all():
+        await scene.store.release_account(each.account_id, actor="operator", reason="cannot list")
+    before = effects_of(scene.log, "t1")
+    seen = []
+    for _ in range(3):
+        await runtime_on(scene.store, accounts).recovery.run_once()
+        (operation,) = [o for o in await scene.operations() if o.state is not CommandState.SUCCEEDED]
+        found = await scene.store.load(CALLER.tenant_id, operation.payment_id)
+        assert found is not None
+        seen.append((operation.state, operation.failure, found.payment.version))
+        await make_due(scene.url)
+    assert seen == [(CommandState.UNKNOWN, BEFORE_RESTORE, 2)] * 3
+    assert effects_of(scene.log, "t1") == before
     assert effects_of(scene.log, "t1") == ["capture"]
 
 

@@ -13,8 +13,8 @@ from gateway.domain.storage import ClaimOutcome, Store
 from store import open_store
 from store.breaks import note_breaks
 from tests.store import making
-from tests.store.acting import authorized, lost, not_sent, said_by, unknown
-from tests.store.test_oversight import taken
+from tests.store.acting import authorized, captured, lost, not_sent, said_by, unknown
+from tests.store.test_oversight import declared, taken
 
 C = ClaimOutcome
 
@@ -49,6 +49,33 @@ async def test_a_create_is_not_claimed_again_for_an_order_that_was_paid(store: S
     await lost(store, order="o-1")
     for _ in range(2):
         assert (await store.claim(replace(claim, reopen=True))).outcome is C.LOST_IN_RESTORE
+
+
+async def test_a_create_whose_later_step_is_lost_is_not_claimed_again(store: Store) -> None:
+    """It went on at another account in the lost time, which no list of its own account shows."""
+    claim = making.create_claim()
+    payment = await not_sent(store, claim)
+    await found_lost(store, payment.payment_id, "op_later", account_id="second")
+    for _ in range(2):
+        assert (await store.claim(replace(claim, reopen=True))).outcome is C.LOST_IN_RESTORE
+
+
+async def test_a_refund_is_claimed_again_whatever_else_of_its_payment_is_lost(store: Store) -> None:
+    """Only a create may have gone to another account."""
+    claim = making.claim_on(await captured(store), CommandKind.REFUND, amount_minor=1)
+    payment = await not_sent(store, claim)
+    await found_lost(store, payment.payment_id, "op_lost")
+    assert (await store.claim(replace(claim, reopen=True))).outcome is C.CLAIMED
+
+
+async def test_a_new_payment_is_claimed_as_of_the_restores_that_were_asked_about(store: Store) -> None:
+    """One that was declared since may have lost a later step of it, and its caller has to look again."""
+    await declared(store)
+    await store.release_account(making.ACCOUNT, actor="operator", reason="test")
+    for _ in range(2):
+        for known, outcome in ((0, C.UNREAD_SINCE_RESTORE), (1, C.CLAIMED)):
+            claim = replace(making.create_claim(), restores_known=known)
+            assert (await store.claim(claim)).outcome is outcome
 
 
 async def test_no_resend_of_a_create_that_went_on(store: Store) -> None:

@@ -198,14 +198,17 @@ async def test_a_dry_run_and_a_known_operation_lose_nothing(store: Store) -> Non
     assert (await store.claim(fresh)).outcome is ClaimOutcome.CLAIMED
 
 
-async def test_no_resend_starts_while_a_restore_waits(store: Store) -> None:
-    """A holder that has looked before the declaration is refused by the statement that would start its resend."""
+async def test_no_resend_starts_while_a_restore_waits_nor_of_what_is_older(store: Store, url: str) -> None:
+    """Refused by the statement that would start it: while anything waits, and what may be from before by some clock."""
     await unknown(store)
     (operation,) = (await store.take_due(limit=1, lease_s=60.0)).operations
     await declared(store)
     assert await store.start_resend(operation, lease_s=60.0, send_window_s=10.0) is None
     await store.release_account(ACCOUNT, actor="operator", reason="test")
-    assert await store.start_resend(operation, lease_s=60.0, send_window_s=10.0) is not None
+    for since_s, starts in ((0, False), (599, False), (601, True)):
+        await rows(url, f"UPDATE operations SET claimed_time_us = raised_time_us + {since_s}000000 FROM restores")
+        assert await store.declared_since(operation.claimed_time_us + since_s * 1_000_000) is not starts
+        assert (await store.start_resend(operation, lease_s=60.0, send_window_s=10.0) is not None) is starts
 
 
 async def test_one_command_claimed_by_many_at_once_is_claimed_once(store: Store, beside: Store) -> None:

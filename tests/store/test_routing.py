@@ -100,6 +100,23 @@ async def test_what_is_over_takes_no_next_step(store: Store, url: str, state: st
     assert await value(url, "SELECT count(*) FROM operations") == 1
 
 
+@pytest.mark.parametrize(("state", "after"), [("NOT_SENT", "SENDING"), ("UNKNOWN", "UNKNOWN"), ("SENDING", "SENDING")])
+async def test_a_lost_step_is_taken_up_whatever_a_restore_took_its_command_back_to(
+    store: Store, url: str, state: str, after: str
+) -> None:
+    """What was not sent is under way by that; what its caller was told as UNKNOWN stays so. What is over is over."""
+    claim, moving = await declined(store)
+    step = replace(next_step(claim, moving), took_effect=True)
+    job = await taken(store, "one", account_id="second")
+    names = (BreakType.DUPLICATE, making.TENANT, moving.payment_id, "obj", "", "")
+    assert await store.note_breaks(job, [Break(*names, operation_ids=(step.operation.operation_id,))])
+    await rows(url, "UPDATE commands SET state = 'FAILED'")
+    assert (await store.claim(step)).outcome is C.REFUSED
+    await rows(url, f"UPDATE commands SET state = '{state}'")
+    assert (await store.claim(step)).outcome is C.CLAIMED
+    assert await value(url, "SELECT state FROM commands") == after
+
+
 async def test_a_payment_that_moved_on_takes_no_next_step(store: Store) -> None:
     """The confirmation was of another version."""
     claim, moving = await declined(store)
@@ -107,8 +124,8 @@ async def test_a_payment_that_moved_on_takes_no_next_step(store: Store) -> None:
     assert (await store.claim(stale)).outcome is C.REFUSED
 
 
-async def test_a_restore_holds_a_next_step_back(store: Store, beside: Store) -> None:
-    """Until the next account is cleared, the payment was read anew, and never where its books show the very step."""
+async def test_a_restore_holds_a_next_step_back(store: Store, beside: Store, url: str) -> None:
+    """Until its account is cleared and its payment read; for ever where it is lost, or older than the restore."""
     claim, moving = await declared_after_a_decline(store, beside)
     step = next_step(claim, moving)
     assert (await store.claim(step)).outcome is C.RESTORE_PENDING
@@ -130,6 +147,10 @@ async def test_a_restore_holds_a_next_step_back(store: Store, beside: Store) -> 
     assert await store.note_breaks(job, [found])
     assert await store.has_lost(making.TENANT, moving.payment_id)
     assert (await store.claim(step)).outcome is C.LOST_IN_RESTORE
+    for _ in range(2):
+        assert (await store.claim(next_step(claim, moving))).outcome is C.REFUSED
+        await rows(url, "UPDATE operations SET claimed_time_us = claimed_time_us + 599000000")
+    await rows(url, "UPDATE operations SET claimed_time_us = claimed_time_us + 2000000")
     assert (await store.claim(next_step(claim, moving))).outcome is C.CLAIMED
 
 
