@@ -97,6 +97,7 @@ class Commands:
         self._reading = reading
         self._telemetry = telemetry
         self._settings = settings
+        self._was_restored = False
         self._clock = clock
         self.failover = Failover(
             store,
@@ -258,7 +259,7 @@ class Commands:
         key = (wish.caller.tenant_id, wish.rpc, wish.idempotency_key)
         patience = Patience(deadline_s, self._settings)
         reopen: Reopen | None = None
-        is_unlooked = False
+        is_unlooked = self._was_restored
         for _ in range(CLAIM_TRIES_MAX):
             try:
                 planned = await plan() if reopen is None else await self._plan_again(wish, reopen, planner)
@@ -297,12 +298,13 @@ class Commands:
                         self._telemetry.failover(payment.account_id, "NOT_SENT")
                     if not goes_on and not await patience.waits(verdict.retry_after_s):
                         raise not_sent(verdict)
-                    reopen = Reopen(planned.command)
+                    reopen = reopen or Reopen(planned.command)  # as its first caller asked, to the byte
                 case Claimed(outcome=outcome, holder_payment_id=holder):
                     if outcome is ClaimOutcome.REFUSED:
                         continue
                     if outcome in RESTORED:
                         is_unlooked = planned.is_of_new_payment
+                        self._was_restored = self._was_restored or is_unlooked
                         await self._after_restore(wish, planned, outcome)
                         continue
                     # An order may be held by this very key, which another call has just claimed.

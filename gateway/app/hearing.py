@@ -21,6 +21,8 @@ from gateway.domain.storage import Aggregate, AuditRecord, CallbackChange, Callb
 IN_FLIGHT_DEFERRALS_MAX = 3
 NOTE_CHARACTERS_MAX = 500
 COMPLETED = "the payer approved; completed"
+AGE_PARTS = 8
+"""Of what is not shown: the next look comes after this part of its age, some fifty times in three days."""
 NOT_SHOWN = "the provider does not show it yet"
 """Where its absence proves nothing: what a verified event tells of may only be late."""
 
@@ -116,7 +118,7 @@ class Hearing:
         payment = aggregate.payment
         tenant_id, payment_id = payment.tenant_id, payment.payment_id
         foreign = (snapshot.tenant_id, snapshot.payment_id) != (tenant_id, payment_id)
-        lie = mismatch(payment, payment.terms, snapshot)
+        lie = mismatch(payment, payment.terms, snapshot, aggregate.operations)
         if foreign:
             lie = "mismatch: the provider's object carries another payment's reference"
         if snapshot.unmapped and not lie:
@@ -154,12 +156,17 @@ class Hearing:
         return Heard(change, LessonFor(aggregate, lesson), completes)
 
     def wait(self, taken: TakenCallback, note: str, tenant_id: str = "", payment_id: str = "") -> CallbackChange:
-        """Try again later; past `callback_give_up_s` it rests in quarantine, where a person can replay it."""
+        """Try again later; past `callback_give_up_s` it rests in quarantine, where a person can replay it.
+
+        What the provider does not show is asked for ever more rarely: it may never have been ours.
+        """
         age_s = (self._clock.now_us() - taken.callback.received_time_us) / 1_000_000
         if age_s > self._settings.callback_give_up_s:
             return _change(taken, CallbackState.QUARANTINED, f"given up: {note}", tenant_id, payment_id)
         doubled = 2.0 ** min(taken.tries - 1, 20)
         pause_s = min(self._settings.callback_wait_s_max, self._settings.callback_wait_first_s * doubled)
+        if note == NOT_SHOWN:
+            pause_s = max(pause_s, age_s / AGE_PARTS)
         return replace(
             _change(taken, CallbackState.WAITING, note, tenant_id, payment_id), next_attempt_s=jitter(pause_s)
         )

@@ -16,9 +16,9 @@ from gateway.app.replies import ReplyCodec
 from gateway.app.settings import EngineSettings
 from gateway.app.settling import Lesson, settlement_of
 from gateway.app.telemetry import Telemetry
-from gateway.app.verdicts import Verdict
+from gateway.app.verdicts import Verdict, moved_otherwise
 from gateway.domain.commands import Caller, Operation
-from gateway.domain.errors import Busy, Reason, Unavailable
+from gateway.domain.errors import Busy, Reason, Sent, Unavailable
 from gateway.domain.observations import ObservationKind, Source
 from gateway.domain.payments import NextAction
 from gateway.domain.providers import Accounts, Snapshot
@@ -94,7 +94,8 @@ class Learning:
                     return None
                 if held.operation.state is CommandState.SENDING and current.state is not CommandState.SENDING:
                     return aggregate  # our own settle, whose COMMIT answer was lost
-                lesson = await self._with_doubt(aggregate, self._lesson(held, verdict, source))
+                lesson = _believed(aggregate, self._lesson(held, verdict, source))
+                lesson = await self._with_doubt(aggregate, lesson)
                 # One that is held always has a settlement: its lease must end.
                 settlement = self.preview(aggregate, lesson)
                 settled = aggregate if settlement is None else await self._settle(aggregate, settlement)
@@ -124,7 +125,7 @@ class Learning:
         A lesson that teaches nothing writes no version: only its audit, and what became of its callback, together. None
         also where somebody else has taken the callback over meanwhile.
         """
-        lesson = await self._with_doubt(aggregate, lesson)
+        lesson = await self._with_doubt(aggregate, _believed(aggregate, lesson))
         settlement = self.preview(aggregate, lesson)
         if settlement is not None:
             settled = await self._settle(aggregate, settlement)
@@ -207,7 +208,7 @@ class Learning:
             await self._learn_anyway(held, verdict.snapshot)
 
     async def _learn_anyway(self, held: Held, snapshot: Snapshot) -> None:
-        """Facts need no fence: what the provider's books say is merged, whoever brought it."""
+        """Facts need no fence: what the provider's books say is merged, whoever brought it, unless it is a lie."""
         lesson = Lesson(Source.API_REPLY, held.operation.operation_id, snapshot)
         for _ in range(SETTLE_TRIES_MAX):
             if await self.settle_read(await self._load(held.operation), lesson) is not None:
@@ -226,6 +227,15 @@ class Learning:
             if observation.kind is ObservationKind.CONTRADICTION:
                 self._telemetry.contradiction(observation.provider, "facts")
                 _log.error("contradiction", payment_id=observation.payment_id, detail=observation.detail)
+
+
+def _believed(aggregate: Aggregate, lesson: Lesson) -> Lesson:
+    """The lesson; only that it lies, where its snapshot tells another amount than one of the operations asked for."""
+    lie = moved_otherwise(aggregate.operations, aggregate.payment.terms, lesson.snapshot)
+    if not lie:
+        return lesson
+    verdict = lesson.verdict and Verdict(CommandState.UNKNOWN, Sent.YES, failure=lie, quarantined=True)
+    return replace(lesson, snapshot=None, verdict=verdict, contradiction=lesson.contradiction or lie)
 
 
 def aggregate_after(aggregate: Aggregate, settlement: Settlement) -> Aggregate:

@@ -114,7 +114,7 @@ class Reading:
                 return Synced(payment), "it does not show the payment's object" if gone else ""
             if lookup.snapshot.unmapped:
                 return Synced(payment), f"unmapped: {', '.join(lookup.snapshot.unmapped)}"
-            lie = mismatch(payment, payment.terms, lookup.snapshot)
+            lie = mismatch(payment, payment.terms, lookup.snapshot, aggregate.operations)
             lesson = Lesson(
                 source=Source.RECOVERY,
                 causation_id=f"sync:{caller.correlation_id}",

@@ -148,7 +148,8 @@ class Recovery:
             case Found(snapshot=snapshot):
                 recovered = await self._found(case, snapshot)
                 is_current = payment.account_id == operation.account_id
-                if snapshot.completion_due and is_current and not mismatch(operation, payment.terms, snapshot):
+                lie = mismatch(operation, payment.terms, snapshot, aggregate.operations)
+                if snapshot.completion_due and is_current and not lie:
                     await self._complete(operation.tenant_id, operation.payment_id)
                 return recovered
             case Absent() if provider_payment_id and self._has_lapsed(case):
@@ -165,7 +166,7 @@ class Recovery:
 
     async def _found(self, case: _Case, snapshot: Snapshot) -> Recovered:
         operation, payment = case.operation, case.aggregate.payment
-        lie = mismatch(operation, payment.terms, snapshot)
+        lie = mismatch(operation, payment.terms, snapshot, case.aggregate.operations)
         if lie:
             return await self._contradicted(case, lie)
         if snapshot.unmapped:

@@ -4,10 +4,12 @@
 win over answers: an answer can be lost, late or a lie, a booked movement that carries our operation id cannot.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.app.leaving import accounts_left
-from gateway.domain.commands import CommandKind, Operation
+from gateway.domain.commands import ENTRY_KINDS, CommandKind, Operation
 from gateway.domain.declines import Decline, DeclineReason
 from gateway.domain.errors import Sent
 from gateway.domain.movements import (
@@ -105,10 +107,13 @@ def _unmapped(snapshot: Snapshot) -> Verdict:
     return Verdict(CommandState.UNKNOWN, Sent.YES, failure=failure, object_id=snapshot.provider_payment_id)
 
 
-def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -> str:
+def mismatch(
+    of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot, operations: Sequence[Operation] = ()
+) -> str:
     """Why `snapshot` cannot be of this payment as it was asked for; empty where it can.
 
-    An object without our reference may be ours (the provider's id was asked for); one with another's cannot.
+    An object without our reference may be ours (the provider's id was asked for); one with another's cannot. Of what
+    `operations` moved, and `of` where it is one, the amount must be what was asked for.
     """
     left = accounts_left(of.route) if isinstance(of, Payment) else ()
     if snapshot.account_id != of.account_id and snapshot.account_id not in left:
@@ -120,7 +125,42 @@ def mismatch(of: Operation | Payment, terms: PaymentTerms, snapshot: Snapshot) -
     if snapshot.amount_minor != terms.amount_minor:
         return f"{MISMATCH}amount {snapshot.amount_minor}, not {terms.amount_minor}"
     foreign = {movement.currency for movement in snapshot.facts.movements} - {terms.currency}
-    return f"{MISMATCH}a movement in {', '.join(sorted(foreign))}" if foreign else ""
+    if foreign:
+        return f"{MISMATCH}a movement in {', '.join(sorted(foreign))}"
+    return moved_otherwise(operations or ((of,) if isinstance(of, Operation) else ()), terms, snapshot)
+
+
+def moved_otherwise(operations: Sequence[Operation], terms: PaymentTerms, snapshot: Snapshot | None) -> str:
+    """How an amount that one of `operations` moved is another than it asked for, by `snapshot`; empty where none is.
+
+    A provider whose books are read in parts can lie in one of them: the object's amount is right, and a refund's wrong.
+    """
+    if snapshot is None or snapshot.unmapped:
+        return ""
+    asked = {each.operation_id: each for each in operations}
+    for movement in snapshot.facts.movements:
+        operation = asked.get(movement.operation_id or "")
+        if operation is None or movement.kind not in _MOVES[operation.kind]:
+            continue
+        amount_minor = terms.amount_minor if operation.kind in ENTRY_KINDS else operation.amount_minor
+        if movement.amount_minor != amount_minor:
+            return f"{MISMATCH}{movement.kind.lower()} of {movement.amount_minor}, not {amount_minor}"
+    return ""
+
+
+_HELD_OR_TAKEN = frozenset({MovementKind.AUTHORIZATION, MovementKind.CAPTURE})
+_MOVES: Mapping[CommandKind, frozenset[MovementKind]] = MappingProxyType(
+    {
+        CommandKind.CREATE: _HELD_OR_TAKEN,
+        CommandKind.CONFIRM: _HELD_OR_TAKEN,
+        CommandKind.COMPLETE: _HELD_OR_TAKEN,
+        CommandKind.ADJUST: frozenset({MovementKind.AUTHORIZATION}),
+        CommandKind.CAPTURE: frozenset({MovementKind.CAPTURE}),
+        CommandKind.CANCEL: frozenset(),
+        CommandKind.REFUND: frozenset({MovementKind.REFUND}),
+    }
+)
+"""What an operation moves, in the amount that was asked for."""
 
 
 def verdict_of_facts(

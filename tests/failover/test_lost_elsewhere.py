@@ -95,7 +95,7 @@ async def test_what_was_in_flight_and_went_on_elsewhere_stays_unknown(
 
 async def declined_at_main_and_paid(scene: Scene, *accounts: str) -> None:
     """Its first account declines, which cannot list its payments; the last one has the money."""
-    known = accounts_at(scene.sandbox_url)
+    known = accounts_at(scene.sandbox_url, scene.refusing_url)
     await scene.runtime(rule(*accounts), accounts=known).commands.create(CALLER, DECLINED, 10)
     await known.close()
     assert scene.effects()[-1] == (accounts[-1], "capture")
@@ -127,7 +127,7 @@ async def test_a_later_step_that_is_lost_keeps_its_key_from_being_sent_again(tmp
     async with forgotten(tmp_path, engine, not_sent, paid_at_third, rule(OTHER, THIRD)) as lost:
         await lost.scene.store.release_account(MAIN, actor="operator", reason="cannot list")
         await lost.look_at(OTHER, THIRD)
-        well = accounts_at(lost.scene.sandbox_url)
+        well = accounts_at(lost.scene.sandbox_url, lost.scene.refusing_url)
         runtime = lost.scene.runtime(rule(OTHER, THIRD), accounts=well)
         await is_refused_with_its_payment(lost, runtime, DECLINED, lost.payment_id)
         await well.close()

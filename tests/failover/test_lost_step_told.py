@@ -182,7 +182,7 @@ async def test_a_create_of_before_there_were_rules_is_waited_for_as_any(
         assert (await scene.only()).payment.route is None
 
     async def is_tried_again(scene: Scene) -> None:
-        accounts = accounts_at(scene.sandbox_url)
+        accounts = accounts_at(scene.sandbox_url, scene.refusing_url)
         await scene.runtime(rule(), accounts=accounts).commands.create(CALLER, ORDERED, 10)
         await accounts.close()
         assert scene.effects() == [(OTHER, "capture")]
@@ -252,7 +252,7 @@ async def test_a_step_of_what_was_not_sent_is_looked_after_like_any_other(tmp_pa
             await scene.runtime(rule(attempts_max=1)).commands.create(CALLER, ORDERED, 0.5)
 
     async def is_tried_again(scene: Scene) -> None:
-        accounts = accounts_at(scene.sandbox_url)
+        accounts = accounts_at(scene.sandbox_url, scene.refusing_url)
         await scene.runtime(rule(), accounts=accounts).commands.create(CALLER, ORDERED, 10)
         await accounts.close()
 

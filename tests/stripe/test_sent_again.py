@@ -31,12 +31,12 @@ def create(key: str) -> pb.CreatePaymentRequest:
 
 
 async def test_what_was_not_executed_goes_out_again_to_the_byte(tmp_path: Path) -> None:
-    """A create and a capture that met 429, repeated in another context: one key and one body each, however often."""
+    """A create and a capture that met 429, in two contexts and within a call: one key and one body, however often."""
     async with stripe_in(tmp_path) as stripe, house_before(stripe, sqlite_url(tmp_path), tmp_path) as house:
         paid = (await called(house, "CreatePayment", create("held"), "corr-1")).payment
         capture = pb.CapturePaymentRequest(idempotency_key="c", payment_id=paid.payment_id)
         calls = {"CreatePayment": create("later"), "CapturePayment": capture}
-        faults = [{"fault": "http_429", "match": verb} for verb in ("create", "capture") for _ in range(REFUSALS)]
+        faults = [{"fault": "http_429", "match": verb} for verb in ("create", "capture") for _ in range(REFUSALS + 1)]
         await house.control("faults", {"next": faults})
         before = len(stripe.heard)
         told = await asyncio.gather(*(refused(called(house, rpc, what, "corr-2")) for rpc, what in calls.items()))
@@ -44,5 +44,5 @@ async def test_what_was_not_executed_goes_out_again_to_the_byte(tmp_path: Path) 
         for rpc, what in calls.items():
             await called(house, rpc, what, "corr-3")
         sent = [each for each in stripe.heard[before:] if each.method == "POST"]
-        assert len(sent) == 2 * (REFUSALS + 1)
+        assert len(sent) == 2 * (REFUSALS + 2)
         assert len({(each.path, each.headers["idempotency-key"], each.body) for each in sent}) == 2

@@ -155,6 +155,30 @@ def test_an_object_with_another_payments_reference_is_a_mismatch() -> None:
     assert mismatch(OPERATION, TERMS, replace(shown(), payment_id="", tenant_id="")) == ""
 
 
+@pytest.mark.parametrize("kind", list(CommandKind))
+def test_what_an_operation_moved_is_what_it_asked_for(kind: CommandKind) -> None:
+    """A read that tells another amount of it is a lie, whoever looked; another's movement is not measured by it."""
+    moves = {
+        CommandKind.CAPTURE: MovementKind.CAPTURE,
+        CommandKind.REFUND: MovementKind.REFUND,
+        CommandKind.ADJUST: MovementKind.AUTHORIZATION,
+    }
+    moved = moves.get(kind, MovementKind.CAPTURE)
+    operation = replace(OPERATION, operation_id="op_later", kind=kind, amount_minor=TERMS.amount_minor)
+
+    def told(amount_minor: int, operation_id: str = "op_later") -> Snapshot:
+        names = (ACCOUNT, moved, "m", amount_minor, TERMS.currency, MovementStatus.SUCCEEDED)
+        return shown(facts=Facts((Movement(*names, operation_id=operation_id),)))
+
+    lie = mismatch(DESK.payment, TERMS, told(TERMS.amount_minor + 1), (OPERATION, operation))
+    assert bool(lie) == (kind is not CommandKind.CANCEL)
+    assert not lie or lie.startswith("mismatch: ")
+    assert mismatch(DESK.payment, TERMS, told(TERMS.amount_minor), (OPERATION, operation)) == ""
+    assert mismatch(DESK.payment, TERMS, told(TERMS.amount_minor + 1, "op_other"), (OPERATION, operation)) == ""
+    unmapped = replace(told(TERMS.amount_minor + 1), unmapped=("payment.status=dancing",))
+    assert mismatch(DESK.payment, TERMS, unmapped, (OPERATION, operation)) == "", "that is told first"
+
+
 # By facts
 
 
