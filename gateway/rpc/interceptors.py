@@ -6,8 +6,8 @@ whatever happens. The wrapper is the handler itself, not a grpc interceptor: not
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Protocol
 
@@ -185,7 +185,8 @@ class Edge:
                 await _send_initial_metadata(context, correlation, replayed=False)
                 async with aclosing(handle(request, Call(caller, context.time_remaining()))) as messages:
                     async for message in messages:
-                        await context.write(message.SerializeToString())
+                        async with _as_long_as_somebody_listens():
+                            await context.write(message.SerializeToString())
                 code = _OK
                 return
             except asyncio.CancelledError:
@@ -250,8 +251,18 @@ async def _send_initial_metadata(context: ServicerContext, correlation: _Correla
     if replayed:
         said.append((REPLAYED, "true"))
     if said:
-        await context.send_initial_metadata(said)
+        async with _as_long_as_somebody_listens():
+            await context.send_initial_metadata(said)
         correlation.unsent = ""
+
+
+@asynccontextmanager
+async def _as_long_as_somebody_listens() -> AsyncIterator[None]:
+    """A call may be over for gRPC, its time up, in the moment before its handler hears of it: that ends it as well."""
+    try:
+        yield
+    except grpc.aio.InternalError as over:
+        raise asyncio.CancelledError from over
 
 
 def _cancelled_code(context: ServicerContext) -> str:
@@ -261,7 +272,8 @@ def _cancelled_code(context: ServicerContext) -> str:
 
 async def _abort(context: ServicerContext, correlation: _Correlation, error: ObolError) -> NoReturn:
     await _send_initial_metadata(context, correlation, replayed=False)
-    await context.abort_with_status(rich_status(error))
+    async with _as_long_as_somebody_listens():
+        await context.abort_with_status(rich_status(error))
     raise AssertionError("abort always raises")
 
 

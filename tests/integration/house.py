@@ -89,13 +89,13 @@ class House:
         request = payment_gateway_pb2.CreatePaymentRequest(
             idempotency_key=key, amount=money_pb2.Money(amount_minor=amount, currency_code=currency), **asked
         )
-        response = await self.payments.CreatePayment(request, metadata=self.metadata, timeout=10)
+        response = await self.payments.CreatePayment(request, metadata=self.metadata, timeout=60)
         return response.payment
 
     async def get(self, payment_id: str) -> Any:
         """The payment as it stands."""
         request = payment_gateway_pb2.GetPaymentRequest(payment_id=payment_id)
-        return (await self.payments.GetPayment(request, metadata=self.metadata, timeout=10)).payment
+        return (await self.payments.GetPayment(request, metadata=self.metadata, timeout=60)).payment
 
     async def until(self, payment_id: str, state: int) -> Any:
         """The payment once it is in `state`; fails after WAIT_S_MAX."""

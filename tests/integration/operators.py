@@ -56,7 +56,7 @@ class Operator:
         request = getattr(ops, f"{rpc}Request")(**fields)
         stamped = (("obol-actor", self.actor), ("obol-correlation-id", "corr-ops"))
         method: Any = getattr(self.house.operations, rpc)
-        answer: Awaitable[Any] = method(request, metadata=stamped, timeout=10)
+        answer: Awaitable[Any] = method(request, metadata=stamped, timeout=60)
         return answer
 
     def resolve(self, command_id: str, resolution: Any, **fields: Any) -> Awaitable[Any]:
@@ -120,13 +120,13 @@ async def arrive(house: House, lost: Unknown) -> None:
 async def refund(house: House, payment_id: str, key: str, amount: int) -> Any:
     """RefundPayment."""
     request = pb.RefundPaymentRequest(idempotency_key=key, payment_id=payment_id, amount=money(amount))
-    return await house.payments.RefundPayment(request, metadata=house.metadata, timeout=10)
+    return await house.payments.RefundPayment(request, metadata=house.metadata, timeout=60)
 
 
 async def sync(house: House, payment_id: str) -> Any:
     """SyncPayment."""
     request = pb.SyncPaymentRequest(payment_id=payment_id)
-    return (await house.payments.SyncPayment(request, metadata=house.metadata, timeout=10)).payment
+    return (await house.payments.SyncPayment(request, metadata=house.metadata, timeout=60)).payment
 
 
 async def last_observation(house: House, kind: int) -> Any:
@@ -134,7 +134,7 @@ async def last_observation(house: House, kind: int) -> Any:
 
     async def read() -> Any:
         request = watching.ListObservationsRequest()
-        listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
+        listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=60)
         return listed.observations[-1] if listed.observations else None
 
     return await eventually(read, lambda observation: observation is not None and observation.kind == kind)
@@ -151,14 +151,14 @@ async def deliver(
         event_type=event_type,
         body=body if isinstance(body, bytes) else json.dumps(body).encode(),
     )
-    answer = await house.callbacks.DeliverCallback(request, metadata=caller("sidecar"), timeout=10)
+    answer = await house.callbacks.DeliverCallback(request, metadata=caller("sidecar"), timeout=60)
     return answer.callback_id
 
 
 async def operate(operations: Any, rpc: str, **fields: Any) -> Any:
     """Any RPC of Operations by its stub, by name."""
     request = getattr(ops, f"{rpc}Request")(**fields)
-    return await getattr(operations, rpc)(request, metadata=(("obol-actor", "ann"),), timeout=10)
+    return await getattr(operations, rpc)(request, metadata=(("obol-actor", "ann"),), timeout=60)
 
 
 async def at_rest(operations: Any, event_id: str) -> Any:

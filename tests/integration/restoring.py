@@ -74,7 +74,7 @@ class Place:
 async def refund(house: House, payment_id: str, key: str, amount: int) -> Any:
     """RefundPayment; the refund."""
     request = payment_gateway_pb2.RefundPaymentRequest(idempotency_key=key, payment_id=payment_id, amount=money(amount))
-    return (await house.payments.RefundPayment(request, metadata=house.metadata, timeout=10)).refund
+    return (await house.payments.RefundPayment(request, metadata=house.metadata, timeout=60)).refund
 
 
 async def pending_is_over(house: House) -> None:

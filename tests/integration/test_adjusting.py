@@ -49,19 +49,19 @@ async def adjust(house: House, payment_id: str, key: str, total: int | None, cur
     """AdjustAuthorization."""
     asked: dict[str, Any] = {} if total is None else {"amount": money(total, currency)}
     request = pb.AdjustAuthorizationRequest(idempotency_key=key, payment_id=payment_id, **asked)
-    return (await house.payments.AdjustAuthorization(request, metadata=house.metadata, timeout=10)).payment
+    return (await house.payments.AdjustAuthorization(request, metadata=house.metadata, timeout=60)).payment
 
 
 async def capture(house: House, payment_id: str, key: str) -> Any:
     """CapturePayment of all that is capturable."""
     request = pb.CapturePaymentRequest(idempotency_key=key, payment_id=payment_id)
-    return (await house.payments.CapturePayment(request, metadata=house.metadata, timeout=10)).payment
+    return (await house.payments.CapturePayment(request, metadata=house.metadata, timeout=60)).payment
 
 
 async def concluded(house: House) -> list[Any]:
     """Observations of adjustments that have ended; on PostgreSQL they are numbered a moment after the settle."""
     request = watching.ListObservationsRequest()
-    listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
+    listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=60)
     kind = observation_pb2.OBSERVATION_KIND_COMMAND_CONCLUDED
     return [each for each in listed.observations if (each.kind, each.command.kind) == (kind, ADJUST)]
 

@@ -42,12 +42,12 @@ async def test_a_bad_create_names_its_field_and_reaches_nobody(house: House, nam
     """INVALID_ARGUMENT with the field at fault, sent=NO; no payment, no effect."""
     asked, reason, field = BAD_CREATES[name]
     request: dict[str, Any] = {"idempotency_key": "key", "amount": money(1_000), "payment_method": "card_ok"} | asked
-    call = house.payments.CreatePayment(pb.CreatePaymentRequest(**request), metadata=house.metadata, timeout=10)
+    call = house.payments.CreatePayment(pb.CreatePaymentRequest(**request), metadata=house.metadata, timeout=60)
     error = await refused(call)
     assert (error.code, error.reason, error.sent) == (INVALID, reason, "NO")
     assert error.fields == (field,)
     assert "4242" not in error.message
-    listed = await house.payments.ListPayments(pb.ListPaymentsRequest(), metadata=house.metadata, timeout=10)
+    listed = await house.payments.ListPayments(pb.ListPaymentsRequest(), metadata=house.metadata, timeout=60)
     assert not listed.payments
     assert house.effects() == []
 
@@ -102,7 +102,7 @@ async def test_an_order_is_free_again_when_its_payment_is_cancelled(house: House
     unique: dict[str, Any] = {"order_reference": "order-1", "order_reference_unique": True}
     payment = await house.create("k1", capture_method=payment_pb2.CAPTURE_METHOD_MANUAL, **unique)
     await house.payments.CancelPayment(
-        pb.CancelPaymentRequest(idempotency_key="x", payment_id=payment.payment_id), metadata=house.metadata, timeout=10
+        pb.CancelPaymentRequest(idempotency_key="x", payment_id=payment.payment_id), metadata=house.metadata, timeout=60
     )
     assert (await house.create("k2", **unique)).state == State.PAYMENT_STATE_CAPTURED
 
@@ -114,7 +114,7 @@ async def test_amounts_beyond_what_is_there_are_refused_before_they_are_sent(hou
         house.payments.CapturePayment(
             pb.CapturePaymentRequest(idempotency_key="c", payment_id=held.payment_id, amount=money(1_001)),
             metadata=house.metadata,
-            timeout=10,
+            timeout=60,
         )
     )
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "AMOUNT_EXCEEDS_CAPTURABLE")
@@ -123,7 +123,7 @@ async def test_amounts_beyond_what_is_there_are_refused_before_they_are_sent(hou
         house.payments.RefundPayment(
             pb.RefundPaymentRequest(idempotency_key="r", payment_id=paid.payment_id, amount=money(1_001)),
             metadata=house.metadata,
-            timeout=10,
+            timeout=60,
         )
     )
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "AMOUNT_EXCEEDS_REFUNDABLE")
@@ -132,7 +132,7 @@ async def test_amounts_beyond_what_is_there_are_refused_before_they_are_sent(hou
         house.payments.RefundPayment(
             pb.RefundPaymentRequest(idempotency_key="r", payment_id=paid.payment_id, amount=money(1, "USD")),
             metadata=house.metadata,
-            timeout=10,
+            timeout=60,
         )
     )
     assert (error.code, error.fields) == (INVALID, ("amount.currency_code",))
@@ -145,7 +145,7 @@ async def test_two_captures_at_once_are_one(house: House) -> None:
         house.payments.CapturePayment(
             pb.CapturePaymentRequest(idempotency_key=f"c{n}", payment_id=payment.payment_id),
             metadata=house.metadata,
-            timeout=10,
+            timeout=60,
         )
         for n in range(2)
     ]
@@ -182,19 +182,19 @@ async def test_a_cursor_that_was_never_issued_is_refused(house: House) -> None:
     """INVALID_ARGUMENT, CURSOR_INVALID: garbage, another tenant's, or one beyond the end."""
     await house.create()
     response = await house.observations.ListObservations(
-        watching.ListObservationsRequest(), metadata=house.metadata, timeout=10
+        watching.ListObservationsRequest(), metadata=house.metadata, timeout=60
     )
     cursor = response.next_cursor
     attempts = [("garbage", house.metadata), (cursor[:-2] + "AA", house.metadata), (cursor, caller("t2"))]
     for bad, metadata in attempts:
         error = await refused(
             house.observations.ListObservations(
-                watching.ListObservationsRequest(cursor=bad), metadata=metadata, timeout=10
+                watching.ListObservationsRequest(cursor=bad), metadata=metadata, timeout=60
             )
         )
         assert (error.code, error.reason) == (INVALID, "CURSOR_INVALID")
         stream = house.observations.WatchObservations(
-            watching.WatchObservationsRequest(cursor=bad), metadata=metadata, timeout=10
+            watching.WatchObservationsRequest(cursor=bad), metadata=metadata, timeout=60
         )
         error = await refused(stream.read())
         assert (error.code, error.reason) == (INVALID, "CURSOR_INVALID")
@@ -205,14 +205,14 @@ async def test_a_page_token_of_another_filter_is_refused(house: House) -> None:
     for n in range(3):
         await house.create(f"k{n}", customer_reference="c-1")
     asked = pb.ListPaymentsRequest(page_size=2, customer_reference="c-1")
-    first = await house.payments.ListPayments(asked, metadata=house.metadata, timeout=10)
+    first = await house.payments.ListPayments(asked, metadata=house.metadata, timeout=60)
     assert len(first.payments) == 2
     asked.page_token = first.next_page_token
-    rest = await house.payments.ListPayments(asked, metadata=house.metadata, timeout=10)
+    rest = await house.payments.ListPayments(asked, metadata=house.metadata, timeout=60)
     assert len(rest.payments) == 1
     assert not rest.next_page_token
     asked.customer_reference = "c-2"
-    error = await refused(house.payments.ListPayments(asked, metadata=house.metadata, timeout=10))
+    error = await refused(house.payments.ListPayments(asked, metadata=house.metadata, timeout=60))
     assert (error.code, error.reason) == (INVALID, "PAGE_TOKEN_INVALID")
 
 
@@ -222,7 +222,7 @@ async def test_a_callback_of_an_unknown_account_is_not_kept(house: House) -> Non
         request = provider_callbacks_pb2.DeliverCallbackRequest(
             provider=provider, account_id=account, event_id="e", event_type="t", body=b"{}"
         )
-        error = await refused(house.callbacks.DeliverCallback(request, metadata=house.metadata, timeout=10))
+        error = await refused(house.callbacks.DeliverCallback(request, metadata=house.metadata, timeout=60))
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "ACCOUNT_NOT_FOUND")
 
 
@@ -232,6 +232,6 @@ async def test_a_callback_is_kept_once_however_often_it_comes(house: House) -> N
         provider="sandbox", account_id="acct_main", event_id="evt_1", event_type="t", body=b"not json"
     )
     answers = await asyncio.gather(
-        *(house.callbacks.DeliverCallback(request, metadata=house.metadata, timeout=10) for _ in range(20))
+        *(house.callbacks.DeliverCallback(request, metadata=house.metadata, timeout=60) for _ in range(20))
     )
     assert sum(not answer.duplicate for answer in answers) == 1

@@ -39,8 +39,8 @@ async def test_a_client_secret_is_given_out_and_nowhere_kept(
 ) -> None:
     """While it is needed the gateway has it; its whole database and all its logs do not show it."""
     request = pb.CreatePaymentRequest(idempotency_key="k", amount=money(700), payment_method="card_requires_action")
-    asked = (await house.payments.CreatePayment(request, metadata=house.metadata, timeout=10)).payment
-    again = (await house.payments.CreatePayment(request, metadata=house.metadata, timeout=10)).payment
+    asked = (await house.payments.CreatePayment(request, metadata=house.metadata, timeout=60)).payment
+    again = (await house.payments.CreatePayment(request, metadata=house.metadata, timeout=60)).payment
     assert asked.state == State.PAYMENT_STATE_REQUIRES_ACTION
     secret = (await house.object(asked.provider_reference.provider_payment_id))["next_action"]["client_secret"]
     assert secret.startswith("ssec_")

@@ -59,11 +59,11 @@ async def test_a_timeline_tells_calls_callbacks_versions_acts_and_decisions(hous
 
     await resting(ann, callback_id)
     request = watching.ListObservationsRequest()
-    listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=10)
+    listed = await house.observations.ListObservations(request, metadata=house.metadata, timeout=60)
     word = watching.AcceptObservationsRequest(
         consumer="ledger", observation_ids=[listed.observations[0].observation_id]
     )
-    await house.observations.AcceptObservations(word, metadata=house.metadata, timeout=10)
+    await house.observations.AcceptObservations(word, metadata=house.metadata, timeout=60)
     await outlast_flight(house.database_url)
     await ann.resolve(lost.command_id, NOT_EXECUTED)
     await keep_evidence(house, lost.payment_id, "a late reply")

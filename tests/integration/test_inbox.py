@@ -51,7 +51,7 @@ async def quarantined_dispute(house: House, ann: Operator, event_id: str) -> tup
 async def test_a_dry_run_tells_all_that_the_replay_then_does_and_writes_nothing(house: House, ann: Operator) -> None:
     """Transitions, movements and observations as they come to be; the whole database is as it was before."""
     callback_id, payment_id = await quarantined_dispute(house, ann, "evt_1")
-    await house.observations.ListObservations(request_all(), metadata=house.metadata, timeout=10)
+    await house.observations.ListObservations(request_all(), metadata=house.metadata, timeout=60)
     await settled(house)
     before = await dump(house.database_url)
     planned = await ann.call("ReplayCallback", callback_id=callback_id, dry_run=True)

@@ -37,7 +37,7 @@ async def test_what_the_provider_makes_of_an_attempt_reaches_billing(house: Hous
     ]
     request = watching.ListObservationsRequest()
     listed = await eventually(
-        lambda: house.observations.ListObservations(request, metadata=house.metadata, timeout=10),
+        lambda: house.observations.ListObservations(request, metadata=house.metadata, timeout=60),
         lambda page: len(page.observations) == 3,
     )
     assert {each.payment_id: each.risk.level for each in listed.observations} == {
@@ -53,10 +53,10 @@ async def test_the_same_call_again_answers_the_same_bytes(house: House) -> None:
     request = pb.CreatePaymentRequest(
         idempotency_key="k", amount=money(700), payment_method="card_ok", metadata={"a": "1", "b": "2", "c": "3"}
     )
-    first = house.payments.CreatePayment(request, metadata=house.metadata, timeout=10)
+    first = house.payments.CreatePayment(request, metadata=house.metadata, timeout=60)
     second_reply = first_reply = await first
     for _ in range(3):
-        again = house.payments.CreatePayment(request, metadata=house.metadata, timeout=10)
+        again = house.payments.CreatePayment(request, metadata=house.metadata, timeout=60)
         second_reply = await again
         assert ("obol-replayed", "true") in [(k, v) for k, v in await again.initial_metadata()]
     assert second_reply.SerializeToString(deterministic=True) == first_reply.SerializeToString(deterministic=True)
@@ -104,7 +104,7 @@ async def test_a_decline_is_a_reply_and_can_be_confirmed_with_another_card(house
     confirmed = await house.payments.ConfirmPayment(
         pb.ConfirmPaymentRequest(idempotency_key="again", payment_id=payment.payment_id, payment_method="card_ok"),
         metadata=house.metadata,
-        timeout=10,
+        timeout=60,
     )
     assert confirmed.payment.state == State.PAYMENT_STATE_CAPTURED
     assert len(house.effects(kind="capture")) == 1
@@ -118,7 +118,7 @@ async def test_a_payment_created_without_confirmation_waits_for_it(house: House)
     confirmed = await house.payments.ConfirmPayment(
         pb.ConfirmPaymentRequest(idempotency_key="c", payment_id=payment.payment_id),
         metadata=house.metadata,
-        timeout=10,
+        timeout=60,
     )
     assert confirmed.payment.state == State.PAYMENT_STATE_CAPTURED
 
@@ -129,7 +129,7 @@ async def test_a_cancelled_authorization_is_void_and_cannot_be_captured(house: H
     cancelled = await house.payments.CancelPayment(
         pb.CancelPaymentRequest(idempotency_key="x", payment_id=payment.payment_id, reason="changed their mind"),
         metadata=house.metadata,
-        timeout=10,
+        timeout=60,
     )
     assert cancelled.payment.state == State.PAYMENT_STATE_CANCELLED
     error = await refused(_capture(house, payment.payment_id, "c", None))
@@ -185,11 +185,11 @@ async def test_a_partial_and_a_full_refund(house: House) -> None:
     assert second.payment.state == State.PAYMENT_STATE_REFUNDED
     assert second.refund.amount.amount_minor == 600
     found = await house.payments.GetRefund(
-        pb.GetRefundRequest(refund_id=first.refund.refund_id), metadata=house.metadata, timeout=10
+        pb.GetRefundRequest(refund_id=first.refund.refund_id), metadata=house.metadata, timeout=60
     )
     assert found.refund == first.refund
     listed = await house.payments.ListRefunds(
-        pb.ListRefundsRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=10
+        pb.ListRefundsRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=60
     )
     assert {refund.refund_id for refund in listed.refunds} == {first.refund.refund_id, second.refund.refund_id}
 
@@ -200,11 +200,11 @@ async def test_a_refund_from_the_dashboard_is_adopted(house: House) -> None:
     reference = payment.provider_reference.provider_payment_id
     await house.control(f"/control/payments/{reference}/refund", {"amount": 300})
     synced = await house.payments.SyncPayment(
-        pb.SyncPaymentRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=10
+        pb.SyncPaymentRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=60
     )
     assert synced.payment.state == State.PAYMENT_STATE_PARTIALLY_REFUNDED
     listed = await house.payments.ListRefunds(
-        pb.ListRefundsRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=10
+        pb.ListRefundsRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=60
     )
     assert [refund.origin for refund in listed.refunds] == [payment_pb2.ORIGIN_PROVIDER]
     error = await refused(_refund(house, payment.payment_id, "r", 800))
@@ -238,8 +238,8 @@ async def test_every_observation_is_seen_in_order_and_decided_once(house: House)
     assert [each.payment_version for each in seen] == sorted(each.payment_version for each in seen)
     ids = [each.observation_id for each in seen]
     request = watching.AcceptObservationsRequest(consumer="billing", observation_ids=ids)
-    first = await house.observations.AcceptObservations(request, metadata=house.metadata, timeout=10)
-    again = await house.observations.AcceptObservations(request, metadata=house.metadata, timeout=10)
+    first = await house.observations.AcceptObservations(request, metadata=house.metadata, timeout=60)
+    again = await house.observations.AcceptObservations(request, metadata=house.metadata, timeout=60)
     assert (first.accepted_count, again.accepted_count) == (3, 0)
     error = await refused(
         house.observations.RejectObservations(
@@ -247,12 +247,12 @@ async def test_every_observation_is_seen_in_order_and_decided_once(house: House)
                 consumer="billing", rejections=[watching.Rejection(observation_id=ids[0], reason="no")]
             ),
             metadata=house.metadata,
-            timeout=10,
+            timeout=60,
         )
     )
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "OBSERVATION_DECIDED_OTHERWISE")
     standing = await house.observations.GetConsumer(
-        watching.GetConsumerRequest(consumer="billing"), metadata=house.metadata, timeout=10
+        watching.GetConsumerRequest(consumer="billing"), metadata=house.metadata, timeout=60
     )
     assert (standing.accepted_count, standing.undecided_count) == (3, 0)
 
@@ -262,19 +262,19 @@ async def test_a_tenant_sees_nothing_of_another(house: House) -> None:
     payment = await house.create()
     stranger = caller("t2")
     reads: list[Any] = [
-        house.payments.GetPayment(pb.GetPaymentRequest(payment_id=payment.payment_id), metadata=stranger, timeout=10),
+        house.payments.GetPayment(pb.GetPaymentRequest(payment_id=payment.payment_id), metadata=stranger, timeout=60),
         house.payments.RefundPayment(
-            pb.RefundPaymentRequest(idempotency_key="r", payment_id=payment.payment_id), metadata=stranger, timeout=10
+            pb.RefundPaymentRequest(idempotency_key="r", payment_id=payment.payment_id), metadata=stranger, timeout=60
         ),
         house.payments.GetPaymentTimeline(
-            pb.GetPaymentTimelineRequest(payment_id=payment.payment_id), metadata=stranger, timeout=10
+            pb.GetPaymentTimelineRequest(payment_id=payment.payment_id), metadata=stranger, timeout=60
         ),
     ]
     for read in reads:
         assert (await refused(read)).code is grpc.StatusCode.NOT_FOUND
-    listed = await house.payments.ListPayments(pb.ListPaymentsRequest(), metadata=stranger, timeout=10)
+    listed = await house.payments.ListPayments(pb.ListPaymentsRequest(), metadata=stranger, timeout=60)
     assert not listed.payments
-    seen = await house.observations.ListObservations(watching.ListObservationsRequest(), metadata=stranger, timeout=10)
+    seen = await house.observations.ListObservations(watching.ListObservationsRequest(), metadata=stranger, timeout=60)
     assert not seen.observations
 
 
@@ -282,7 +282,7 @@ async def test_the_timeline_tells_every_version(house: House) -> None:
     """One entry for each version, from the claim on, and the last transition is the state."""
     payment = await house.create()
     timeline = await house.payments.GetPaymentTimeline(
-        pb.GetPaymentTimelineRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=10
+        pb.GetPaymentTimelineRequest(payment_id=payment.payment_id), metadata=house.metadata, timeout=60
     )
     assert [entry.version for entry in timeline.entries] == [1, 2]
     edges = [(t.entity, t.state_after) for entry in timeline.entries for t in entry.transitions]
@@ -299,7 +299,7 @@ async def _capture(
         amount=None if amount is None else money(amount),
         final_capture=final,
     )
-    return (await house.payments.CapturePayment(request, metadata=house.metadata, timeout=10)).payment
+    return (await house.payments.CapturePayment(request, metadata=house.metadata, timeout=60)).payment
 
 
 async def _refund(house: House, payment_id: str, key: str, amount: int | None) -> pb.RefundPaymentResponse:
@@ -307,14 +307,14 @@ async def _refund(house: House, payment_id: str, key: str, amount: int | None) -
         idempotency_key=key, payment_id=payment_id, amount=None if amount is None else money(amount)
     )
     response: pb.RefundPaymentResponse = await house.payments.RefundPayment(
-        request, metadata=house.metadata, timeout=10
+        request, metadata=house.metadata, timeout=60
     )
     return response
 
 
 async def _observations(house: House) -> list[observation_pb2.Observation]:
     response = await house.observations.ListObservations(
-        watching.ListObservationsRequest(), metadata=house.metadata, timeout=10
+        watching.ListObservationsRequest(), metadata=house.metadata, timeout=60
     )
     return list(response.observations)
 

@@ -34,7 +34,7 @@ async def ask(house: House, key: str, **asked: Any) -> Any:
     now_s = int(time.time())
     request.window_start_time.seconds = now_s - HOUR_S
     request.window_end_time.seconds = now_s + HOUR_S
-    return (await house.operations.RunReconciliation(request, metadata=house.metadata, timeout=10)).reconciliation
+    return (await house.operations.RunReconciliation(request, metadata=house.metadata, timeout=60)).reconciliation
 
 
 async def ended(house: House, job: Any) -> tuple[Any, list[Any]]:
@@ -42,7 +42,7 @@ async def ended(house: House, job: Any) -> tuple[Any, list[Any]]:
     final = (DONE, operations_pb2.RECONCILIATION_STATE_FAILED)
     request = operations_pb2.GetReconciliationRequest(reconciliation_id=job.reconciliation_id, page_size=200)
     found = await eventually(
-        lambda: house.operations.GetReconciliation(request, metadata=house.metadata, timeout=10),
+        lambda: house.operations.GetReconciliation(request, metadata=house.metadata, timeout=60),
         lambda response: response.reconciliation.state in final,
     )
     return found.reconciliation, list(found.breaks)
@@ -84,7 +84,7 @@ async def test_equal_books_have_no_break_and_equal_sums(house: House) -> None:
             idempotency_key="r", payment_id=refunded.payment_id, amount=money(300, "USD")
         ),
         metadata=house.metadata,
-        timeout=10,
+        timeout=60,
     )
     await _foreign(house)
     job, breaks = await reconcile(house, "equal")
@@ -102,19 +102,19 @@ async def test_a_key_is_one_reconciliation(house: House) -> None:
     request = operations_pb2.RunReconciliationRequest(idempotency_key="one", account_id="acct_main")
     request.window_start_time.seconds, request.window_end_time.seconds = now_s - 60, now_s
     call = house.operations.RunReconciliation
-    first = (await call(request, metadata=house.metadata, timeout=10)).reconciliation
-    again = (await call(request, metadata=house.metadata, timeout=10)).reconciliation
+    first = (await call(request, metadata=house.metadata, timeout=60)).reconciliation
+    again = (await call(request, metadata=house.metadata, timeout=60)).reconciliation
     assert first.reconciliation_id == again.reconciliation_id
     request.window_end_time.seconds += 1
-    assert (await refused(call(request, metadata=house.metadata, timeout=10))).reason == "IDEMPOTENCY_KEY_REUSED"
+    assert (await refused(call(request, metadata=house.metadata, timeout=60))).reason == "IDEMPOTENCY_KEY_REUSED"
     request.idempotency_key, request.account_id = "two", "acct_none"
-    assert (await refused(call(request, metadata=house.metadata, timeout=10))).reason == "ACCOUNT_NOT_FOUND"
+    assert (await refused(call(request, metadata=house.metadata, timeout=60))).reason == "ACCOUNT_NOT_FOUND"
     request.account_id = "acct_main"
     request.window_end_time.seconds += 32 * 24 * HOUR_S
-    error = await refused(call(request, metadata=house.metadata, timeout=10))
+    error = await refused(call(request, metadata=house.metadata, timeout=60))
     assert error.fields == ("window_end_time",)
     unknown = operations_pb2.GetReconciliationRequest(reconciliation_id="rec_none")
-    error = await refused(house.operations.GetReconciliation(unknown, metadata=house.metadata, timeout=10))
+    error = await refused(house.operations.GetReconciliation(unknown, metadata=house.metadata, timeout=60))
     assert error.reason == "RECONCILIATION_NOT_FOUND"
 
 

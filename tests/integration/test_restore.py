@@ -166,7 +166,7 @@ async def test_without_a_declaration_the_providers_key_still_stands_in_the_way(p
 async def observed(house: House, cursor: str, count: int = 0, **asked: Any) -> tuple[list[str], str]:
     """What a consumer with that cursor sees, `count` at least, and its cursor at the sign of life after that."""
     request = billing_observation_pb2.WatchObservationsRequest(cursor=cursor, **asked)
-    watch = house.observations.WatchObservations(request, metadata=house.metadata, timeout=10)
+    watch = house.observations.WatchObservations(request, metadata=house.metadata, timeout=60)
     seen: list[str] = []
     at_start = True
     async for message in watch:
@@ -212,7 +212,7 @@ async def test_a_consumer_with_a_cursor_of_its_own_misses_nothing_of_a_restored_
         assert seen == new, "all that is new, in order, under numbers that it had seen"
         assert (await observed(house, held, consumer="ledger"))[0] == new, "a named consumer's own cursor as well"
         listing = billing_observation_pb2.ListObservationsRequest(cursor=held)
-        page = await house.observations.ListObservations(listing, metadata=house.metadata, timeout=10)
+        page = await house.observations.ListObservations(listing, metadata=house.metadata, timeout=60)
         assert [each.observation_id for each in page.observations] == new
         assert page.next_cursor == after == page.observations[-1].cursor
         assert (await observed(house, after)) == ([], after), "once taken back it goes on as ever"
@@ -246,7 +246,7 @@ async def test_a_stream_that_is_open_when_a_restore_is_declared_goes_back_with_i
         backup_time = datetime.now(UTC)
         await house.create("since")
         watch = house.observations.WatchObservations(
-            billing_observation_pb2.WatchObservationsRequest(), metadata=house.metadata, timeout=10
+            billing_observation_pb2.WatchObservationsRequest(), metadata=house.metadata, timeout=60
         )
         seen: list[str] = []
         declared = False

@@ -36,7 +36,7 @@ class Shop:
     url: str
 
     async def call(self, rpc: str, request: Any) -> Any:
-        return await getattr(self.payments, rpc)(request, metadata=caller("t1"), timeout=10)
+        return await getattr(self.payments, rpc)(request, metadata=caller("t1"), timeout=60)
 
     async def create(self, key: str, method: str, **asked: Any) -> Any:
         amount = money_pb2.Money(amount_minor=1_000, currency_code="EUR")

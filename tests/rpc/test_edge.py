@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog
 
 from gateway.app.replies import CommandReply
 from gateway.domain.errors import (
@@ -26,11 +27,11 @@ from gateway.domain.errors import (
     Unavailable,
 )
 from gateway.rpc.context import CONTEXT_CHARACTERS_MAX, Call
-from gateway.rpc.interceptors import CallLimits
+from gateway.rpc.interceptors import CallLimits, Edge, Service
 from obol.v1 import billing_observation_pb2 as observing
 from obol.v1 import payment_gateway_pb2 as pb
 from obol.v1 import provider_callbacks_pb2 as callbacks
-from tests.rpc.serving import CONTEXT, Unary, serving
+from tests.rpc.serving import CONTEXT, GATEWAY, Counted, Unary, scripted, serving
 
 CREATE = "PaymentGateway/CreatePayment"
 GET = "PaymentGateway/GetPayment"
@@ -210,6 +211,51 @@ async def test_the_servicer_sees_the_deadline_that_is_left(tmp_path: Path) -> No
         took_s = time.monotonic() - began_s
     assert seen[0] is not None
     assert 59.5 - took_s < seen[0] < 60.5
+
+
+class Over:
+    """A call that is over for gRPC before its handler has heard of it: a race that cannot be set up with a real one."""
+
+    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        self._metadata = metadata
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._metadata
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        raise grpc.aio.InternalError("execute_batch")
+
+    async def abort_with_status(self, status: Any) -> None:
+        raise grpc.aio.InternalError("execute_batch")
+
+
+@pytest.mark.parametrize("knows", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_call_that_ends_as_it_is_answered_is_no_defect(knows: bool, fails: bool) -> None:
+    """Its caller has nothing to hear any more: told as a call whose time was up, and not as a fault of ours."""
+
+    async def get(request: Any, call: Call) -> pb.GetPaymentResponse:
+        if fails:
+            raise NotFound(Reason.PAYMENT_NOT_FOUND, "none")
+        return pb.GetPaymentResponse()
+
+    context: Any = Over((*CONTEXT, ("obol-correlation-id", "mine")) if knows else CONTEXT)
+    telemetry = Counted()
+    handler: Any = Edge(telemetry, lambda: "made").handlers(Service(GATEWAY, scripted({"GetPayment": get}, GATEWAY)))[
+        "GetPayment"
+    ]
+    with structlog.testing.capture_logs() as logged:
+        if knows and not fails:
+            assert await handler.unary_unary(b"", context) == b"", "the reply alone needs nothing said before"
+        else:
+            with pytest.raises(asyncio.CancelledError):
+                await handler.unary_unary(b"", context)
+    told = {(False, False): "DEADLINE_EXCEEDED", (True, False): "OK"}.get((knows, fails), "NOT_FOUND")
+    assert [code for _, code in telemetry.ended] == [told]
+    assert [each for each in logged if each["log_level"] == "error"] == []
 
 
 @pytest.mark.parametrize("raw", [b"\x0a\x02\xff\xfe", b"\x0a\x05abc", b"\xff" * 40])
