@@ -14,6 +14,15 @@ PENDING = "a restore of the database waits for its reconciliation"
 LOST = "it went on elsewhere in the time that a restore lost: see `obol lost`"
 
 
+async def awaited(store: Store, account_ids: Iterable[str]) -> str:
+    """The first of these accounts that a restore still waits for; empty where none is. One look without a restore."""
+    if await store.generation():
+        for account_id in sorted(set(account_ids)):
+            if await store.restore_pending(account_id):
+                return account_id
+    return ""
+
+
 async def gone_elsewhere(store: Store, payment: Payment, account_ids: Iterable[str]) -> str:
     """Why the payment may hold money that this database does not know of; empty where nothing leaves it open.
 
@@ -21,10 +30,8 @@ async def gone_elsewhere(store: Store, payment: Payment, account_ids: Iterable[s
     rules may have been others in the time that was lost. What two operators hold for undone leaves nothing open. Two
     looks where there was no restore, and after one a further look for each account.
     """
-    if await store.generation():
-        candidates = payment.route.candidates if payment.route is not None else ()
-        for account_id in sorted({payment.account_id, *candidates, *account_ids}):
-            if await store.restore_pending(account_id):
-                return PENDING
+    candidates = payment.route.candidates if payment.route is not None else ()
+    if await awaited(store, {payment.account_id, *candidates, *account_ids}):
+        return PENDING
     # After that: what a reconciliation finds is noted before its account is cleared.
     return LOST if await store.has_lost(payment.tenant_id, payment.payment_id) else ""

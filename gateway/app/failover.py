@@ -17,6 +17,7 @@ from dataclasses import replace
 import structlog
 
 from gateway.app.clock import Clock, new_id
+from gateway.app.elsewhere import awaited
 from gateway.app.engine import Engine, FailsOver, NothingSent, Plan
 from gateway.app.identity import LOST_STEPS_MAX, Identity, Wish, operation_id_of
 from gateway.app.learning import Learning
@@ -227,17 +228,12 @@ class Failover:
 
     async def _waits_for_restore(self, payment: Payment) -> bool:
         """Whether a restore leaves open at some account whether the payment had gone on there."""
-        if not await self._store.generation():
-            return False
         candidates = payment.route.candidates if payment.route is not None else ()
         # Also where its rules do not lead now: in the time that was lost they may have been others.
-        for account_id in sorted({*candidates, *(each.account_id for each in self._accounts.all())}):
-            if await self._store.restore_pending(account_id):
-                _log.warning(
-                    "failover waits for a reconciliation", payment_id=payment.payment_id, account_id=account_id
-                )
-                return True
-        return False
+        account_id = await awaited(self._store, {*candidates, *(each.account_id for each in self._accounts.all())})
+        if account_id:
+            _log.warning("failover waits for a reconciliation", payment_id=payment.payment_id, account_id=account_id)
+        return bool(account_id)
 
     async def _go_on(
         self, aggregate: Aggregate, command: Command, declined: Operation

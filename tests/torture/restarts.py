@@ -33,9 +33,9 @@ async def restart_every(billing: Billing, url: str, kills: int, seed: int) -> li
 
 
 def judge_restarts(back: Sequence[Readiness]) -> Iterator[str]:
-    """Ready again within five seconds of our own, each time."""
+    """Ready again within five seconds, each time; of our own alone in a short run, as a part of `make test`."""
     for number, each in enumerate(back):
-        if each.own_s > READY_S_MAX:
+        if (each.elapsed_s if len(back) > 1 else each.own_s) > READY_S_MAX:
             yield f"restart {number}: until a payment was answered again, {each}"
 
 
