@@ -15,6 +15,9 @@ from simulators.paypal.settings import Terms
 
 PARTS_MAX = 200
 
+ISSUE_OF_AUTHORIZE = "PAYER_CANNOT_PAY"
+"""How a wallet that is declined ends an authorization: the document has INSTRUMENT_DECLINED for captures alone."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -79,10 +82,11 @@ def completed(order: Order, moment: Moment, verb: str, key: str) -> Change:
     method = FUNDINGS[order.funding]
     if not method.issue:
         return _charged(order, moment, method, key)
+    refusal = refused(method.issue if verb == "capture" else ISSUE_OF_AUTHORIZE)
     if order.funding == "stuck":
-        raise refused(method.issue)
+        raise refusal
     # The payer has to choose another source: PayPal's links lead there again.
-    return Change(touched(order, moment.now, status="PAYER_ACTION_REQUIRED", funding=""), refusal=refused(method.issue))
+    return Change(touched(order, moment.now, status="PAYER_ACTION_REQUIRED", funding=""), refusal=refusal)
 
 
 def captured(order: Order, moment: Moment, hold: Json, asked: Json, key: str | None, origin: Origin) -> Change:

@@ -114,20 +114,22 @@ async def test_an_authorization_is_voided(quick: PayPalHouse) -> None:
     assert [each["kind"] for each in quick.effects()] == ["authorization", "void"]
 
 
-async def test_a_declined_completion_sends_the_payer_back(house: PayPalHouse) -> None:
-    """INSTRUMENT_DECLINED: the completion failed with its decline, the create waits with the link, a second pays."""
-    payment = await house.create()
+@pytest.mark.parametrize("holds", [False, True])
+async def test_a_declined_completion_sends_the_payer_back(house: PayPalHouse, holds: bool) -> None:
+    """The completion failed with its decline, the create waits with the link, and a second approval pays, or holds."""
+    payment = await (house.create(capture_method=MANUAL) if holds else house.create())
     await house.approve(payment, funding="declined")
     back = await house.until(payment.payment_id, lambda p: p.latest_command.state == Command.COMMAND_STATE_FAILED)
     assert (back.state, back.latest_command.kind) == (
         State.PAYMENT_STATE_REQUIRES_ACTION,
         Kind.COMMAND_KIND_COMPLETE,
     )
-    assert back.latest_command.decline.provider_code == "INSTRUMENT_DECLINED"
+    assert back.latest_command.decline.provider_code == ("PAYER_CANNOT_PAY" if holds else "INSTRUMENT_DECLINED")
     assert back.next_action.redirect_url == payment.next_action.redirect_url
     assert house.effects() == []
     await house.approve(back)
-    done = await house.until(payment.payment_id, lambda p: p.state == State.PAYMENT_STATE_CAPTURED)
+    paid = State.PAYMENT_STATE_AUTHORIZED if holds else State.PAYMENT_STATE_CAPTURED
+    done = await house.until(payment.payment_id, lambda p: p.state == paid)
     assert done.latest_command.state == Command.COMMAND_STATE_SUCCEEDED
     assert len(house.effects()) == 1
 
